@@ -1,0 +1,77 @@
+# bash completion for evtool(1). Generated from the declaration of the command line by `make generate`: do not edit.
+
+# Offer those of the words given that begin with what was typed. Bash splits at ':' and '=': what stands before is cut.
+_evtool_reply() {
+    local word cut=''
+    [[ $typed == *[:=]* ]] && cut=${typed%"${typed##*[:=]}"}
+    for word; do
+        [[ $word == "$typed"* ]] && COMPREPLY+=("${word#"$cut"}")
+    done
+}
+
+_evtool_ask() {
+    local words
+    mapfile -t words < <(evtool __complete "$1" 2>/dev/null)
+    _evtool_reply "${words[@]}"
+}
+
+_evtool() {
+    local current=${COMP_WORDS[COMP_CWORD]} before typed command='' options='' topics=0 places=0 at
+    local -a words
+    COMPREPLY=()
+    # The words as the program will see them, not as bash splits them.
+    read -ra words <<< "${COMP_LINE:0:COMP_POINT}"
+    [[ ${COMP_LINE:0:COMP_POINT} == *[[:space:]] ]] && words+=('')
+    typed=${words[-1]}
+    before=${words[-2]:-}
+    if (( ${#words[@]} == 2 )); then
+        _evtool_reply append tail replay subscribe fanout topics groups --help --version
+        return
+    fi
+    command=${words[1]}
+    case $command in
+        append) options='--text --key -k --key-from --type -t --source --id --id-from --attr --cloudevents --offsets --sync --expect-offset --atomic --rejects --timeout --null -0 --verbose -v --quiet -q --allow-nfs -h --help'; topics=1 ;;
+        tail) options='--count -n --follow -f --timeout --key -k --type -t --output -o --data -d --null -0 --color --quiet -q --allow-nfs -h --help'; topics=99 ;;
+        replay) options='--from --until --count -n --follow -f --timeout --speed --max-gap --key -k --type -t --output -o --data -d --null -0 --color --quiet -q --allow-nfs -h --help'; topics=99 ;;
+        subscribe) options='--group -g --from --count -n --timeout --drain --key -k --type -t --output -o --data -d --null -0 --color --verbose -v --quiet -q --allow-nfs -h --help'; topics=99 ;;
+        fanout) options='--to --from --drain --key -k --type -t --verbose -v --quiet -q --allow-nfs -h --help'; topics=1 ;;
+        topics) options='--json --color --allow-nfs -h --help'; topics=99 ;;
+        groups) options='--json --color --allow-nfs -h --help'; topics=99 ;;
+        *) return ;;
+    esac
+    for (( at = 2; at < ${#words[@]} - 1; at++ )); do
+        if [[ ${words[at]} == -- && $command == subscribe ]]; then
+            if (( at == ${#words[@]} - 2 )); then
+                mapfile -t COMPREPLY < <(compgen -c -- "$current")
+            else
+                mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            fi
+            return
+        fi
+    done
+    if [[ $typed == --*=* ]]; then
+        before=${typed%%=*}
+        typed=${typed#*=}
+    fi
+    case $before in
+        --attr|--count|--expect-offset|--id|--id-from|--key|--key-from|--max-gap|--source|--speed|--timeout|--type|-k|-n|-t) return ;;
+        --sync) _evtool_reply always never; return ;;
+        --rejects) COMPREPLY=($(compgen -f -- "$current")); return ;;
+        --output|-o) _evtool_reply auto line data text pretty cloudevents; return ;;
+        --color) _evtool_reply auto always never; return ;;
+        --from|--until) _evtool_ask where; return ;;
+        --group|-g) _evtool_ask groups; return ;;
+        --to) _evtool_ask sinks; return ;;
+    esac
+    if [[ $typed == -* ]]; then
+        # shellcheck disable=SC2086
+        _evtool_reply $options
+        return
+    fi
+    for (( at = 2; at < ${#words[@]} - 1; at++ )); do
+        [[ ${words[at]} == -* ]] || (( places++ ))
+    done
+    (( places < topics )) && _evtool_ask topics
+}
+
+complete -F _evtool evtool

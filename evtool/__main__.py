@@ -1,0 +1,38 @@
+"""Where the program begins: recognise the command line, or hand it to Typer."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from evtool.cli import argv as quick
+from evtool.cli import border
+
+
+def main() -> None:
+    """Run the program on sys.argv and end it with the right code."""
+    _open_standard_streams()
+    border.leave(answer(sys.argv[1:]))
+
+
+def answer(argv: list[str]) -> int:
+    """Carry out a command line and return the exit code."""
+    argv, handler = quick.split_handler(argv)
+    recognised = quick.recognise(argv)
+    if recognised is not None:
+        return border.run(quick.Args(*recognised, handler))
+    from evtool.cli import app
+
+    return app.main(argv, handler)
+
+
+def _open_standard_streams() -> None:
+    """Fill the places of streams that were closed, or the log would be opened there and output written into it."""
+    flags = getattr(os, "O_PATH", os.O_RDONLY)  # such a descriptor can be neither read nor written
+    while (fd := os.open(os.devnull, flags)) <= 2:
+        pass
+    os.close(fd)
+
+
+if __name__ == "__main__":
+    main()

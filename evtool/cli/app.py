@@ -1,0 +1,273 @@
+"""The declaration of the command line, in Typer. It answers help and everything unusual.
+
+The table that `argv` reads, the completions and the OPTIONS of the man pages are generated from it (`make generate`).
+A command's body says only that it runs: `border.run` does that, for both ways in.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from evtool.cli import border
+from evtool.cli import options as o
+from evtool.cli.argv import Args
+
+app = typer.Typer(
+    name="evtool",
+    help="Events for the shell: an append-only log of JSON lines, with consumers, and no server.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(argv: list[str], handler: list[str] | None) -> int:
+    """Answer a command line and return the exit code. `handler` is what stood behind `--`, if the command runs that."""
+    try:
+        code = app(args=argv, prog_name="evtool", standalone_mode=False, obj=handler)
+    except typer.TyperException as error:
+        return _explain(error, argv)
+    except typer.Abort:
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _explain(error: typer.TyperException, argv: list[str]) -> int:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "evtool"
+    message = error.format_message() if argv else ""
+    if not message:  # no command at all
+        typer.echo(context.get_help() if context else "", err=True)
+        return 2
+    what = path.partition(" ")[2] or "usage"
+    border.complain(what, message.rstrip(".").replace("\n", " "), f"see {path} --help")
+    return error.exit_code
+
+
+def _run(context: typer.Context) -> int:
+    name = context.info_name or ""
+    return border.run(Args(name, dict(context.params), context.obj))
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from evtool import __version__
+
+        typer.echo(f"evtool {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def evtool(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Show the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Events for the shell: an append-only log of JSON lines, with consumers, and no server."""
+
+
+@app.command()
+def append(
+    context: typer.Context,
+    topic: o.Topic,
+    events: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[EVENT]...", help="Events as JSON; none, or -, reads them from standard input, one a line."
+        ),
+    ] = None,
+    text: Annotated[bool, typer.Option("--text", help="Events are lines of text, not JSON.")] = False,
+    key: Annotated[str | None, typer.Option("--key", "-k", metavar="KEY", help="What the events are about.")] = None,
+    key_from: Annotated[
+        str | None, typer.Option("--key-from", metavar="PATH", help="Take the key from each event, as in .user.id.")
+    ] = None,
+    type: Annotated[str | None, typer.Option("--type", "-t", metavar="TYPE", help="The type of the events.")] = None,
+    source: Annotated[str | None, typer.Option("--source", metavar="NAME", help="Who produces the events.")] = None,
+    id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Store the event once: not if its id is already there.")
+    ] = None,
+    id_from: Annotated[
+        str | None, typer.Option("--id-from", metavar="PATH", help="Take the id from each event, as in .order.id.")
+    ] = None,
+    attr: Annotated[
+        list[str] | None, typer.Option("--attr", metavar="NAME=VALUE", help="Another attribute; may be repeated.")
+    ] = None,
+    cloudevents: Annotated[
+        bool, typer.Option("--cloudevents", help="Events are CloudEvents 1.0; take attributes and data from them.")
+    ] = False,
+    offsets: Annotated[bool, typer.Option("--offsets", help="Print the offset of each event once it is safe.")] = False,
+    sync: Annotated[
+        Literal["always", "never"],
+        typer.Option(
+            "--sync", metavar="WHEN", help="always: on disk before it is acknowledged; never: when the system likes."
+        ),
+    ] = "always",
+    expect_offset: Annotated[
+        int | None,
+        typer.Option("--expect-offset", metavar="N", help="Store only if N is the next offset, else exit with 4."),
+    ] = None,
+    atomic: Annotated[bool, typer.Option("--atomic", help="Store all events of a finite input, or none.")] = False,
+    rejects: Annotated[
+        str | None, typer.Option("--rejects", metavar="FILE", help="Append the lines that are refused to this file.")
+    ] = None,
+    timeout: Annotated[
+        str | None,
+        typer.Option(
+            "--timeout", metavar="DURATION", help="Wait at most so long for the topic's lock, then exit with 75."
+        ),
+    ] = None,
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="Events in the input end with NUL, not a newline.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say how many events were stored, and where.")
+    ] = False,
+    quiet: o.Quiet = False,
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Append events to a topic, which is created if it is missing. Silent when all went well."""
+    return _run(context)
+
+
+@app.command()
+def tail(
+    context: typer.Context,
+    topics: o.Topics,
+    count: Annotated[int, typer.Option("--count", "-n", metavar="N", help="How many events.")] = 10,
+    follow: o.Follow = False,
+    timeout: o.Timeout = None,
+    key: o.Key = None,
+    type: o.Type = None,
+    output: o.Output = "auto",
+    data: o.Data = False,
+    null: o.Null = False,
+    color: o.Color = "auto",
+    quiet: o.Quiet = False,
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Show the last events of a topic and, with -f, those that come."""
+    return _run(context)
+
+
+@app.command()
+def replay(
+    context: typer.Context,
+    topics: o.Topics,
+    from_: o.From = "earliest",
+    until: o.Until = None,
+    count: o.Count = None,
+    follow: o.Follow = False,
+    timeout: o.Timeout = None,
+    speed: Annotated[
+        str | None,
+        typer.Option("--speed", metavar="FACTOR", help="At the pace the events came in, times this: 1x, 10x, 0.5x."),
+    ] = None,
+    max_gap: Annotated[
+        str | None, typer.Option("--max-gap", metavar="DURATION", help="With --speed: never wait longer than this.")
+    ] = None,
+    key: o.Key = None,
+    type: o.Type = None,
+    output: o.Output = "auto",
+    data: o.Data = False,
+    null: o.Null = False,
+    color: o.Color = "auto",
+    quiet: o.Quiet = False,
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Give out a topic's events again, from any point on."""
+    return _run(context)
+
+
+@app.command(
+    options_metavar="[OPTIONS]",
+    epilog="After --: a command that is run for each event, which it gets on standard input.",
+)
+def subscribe(
+    context: typer.Context,
+    topics: o.Topics,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", "-g", metavar="GROUP", help="Consume as this group: go on where it left off."),
+    ] = None,
+    from_: o.NewFrom = None,
+    count: o.Count = None,
+    timeout: o.Timeout = None,
+    drain: o.Drain = False,
+    key: o.Key = None,
+    type: o.Type = None,
+    output: o.Output = "auto",
+    data: o.Data = False,
+    null: o.Null = False,
+    color: o.Color = "auto",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say at the end how far the group got.")] = False,
+    quiet: o.Quiet = False,
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Give out what comes from now on or, as a group, what the group has not had yet; with -- CMD, run CMD for each."""
+    return _run(context)
+
+
+@app.command()
+def fanout(
+    context: typer.Context,
+    topic: o.Topic,
+    to: Annotated[
+        list[str],
+        typer.Option(
+            "--to", metavar="SINK", help="topic:NAME, file:PATH or exec:CMD; may be repeated.", show_default=False
+        ),
+    ],
+    from_: Annotated[
+        str, typer.Option("--from", metavar="WHERE", help="Where a sink begins that is new; see WHERE.")
+    ] = "latest",
+    drain: o.Drain = False,
+    key: o.Key = None,
+    type: o.Type = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say at the end how far each sink got.")] = False,
+    quiet: o.Quiet = False,
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Give every event of a topic to every sink; each goes at its own pace and remembers where it is."""
+    return _run(context)
+
+
+@app.command()
+def topics(
+    context: typer.Context,
+    topics: o.SomeTopics = None,
+    json: o.Json = False,
+    color: o.Color = "auto",
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """List topics: events, first and next offset, bytes, age of the newest event, groups and their lag."""
+    return _run(context)
+
+
+@app.command()
+def groups(
+    context: typer.Context,
+    topics: o.SomeTopics = None,
+    json: o.Json = False,
+    color: o.Color = "auto",
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """List consumer groups: what they have committed, and how far they are behind."""
+    return _run(context)
+
+
+@app.command(name="__complete", hidden=True)
+def complete(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument()],
+    word: Annotated[str, typer.Argument()] = "",
+) -> int:
+    """Print what may stand for an argument: topics, groups or where."""
+    return _run(context)
+
+
+def declaration() -> Any:
+    """The app as Typer's tree of commands and parameters, for the generator."""
+    return typer.main.get_command(app)

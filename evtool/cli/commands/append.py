@@ -1,0 +1,175 @@
+"""evtool append: events from arguments or from standard input into a topic."""
+
+from __future__ import annotations
+
+import os
+
+from evtool.cli import home
+from evtool.errors import DataError, EvtoolError, UsageError
+from evtool.log import line, payload
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from evtool.cli.argv import Args
+    from evtool.cli.encode import Encoder
+    from evtool.log.topic import TopicLog
+
+_NOTICE_SECONDS = 2
+
+
+def run(args: Args) -> int:
+    """Store the events and acknowledge them, in this order, with a sync in between."""
+    _check_usage(args)
+    from_input = not args.events or args.events == ["-"]
+    if not args.events and os.isatty(0):
+        raise UsageError(
+            "append",
+            "no events: standard input is a terminal",
+            hint="pipe events in, give them as arguments, or say - to type them",
+        )
+    log = home.open_home(args, create=True).writer(args.topic)
+    appender = Appender(args, log)
+    if from_input:
+        from evtool.cli import intake
+
+        return intake.run(args, appender)
+    bodies, ids = appender.encode(args.events)
+    if args.atomic and ids is None:
+        appender.store_whole([bodies])
+    else:
+        appender.store(bodies, ids)
+    appender.acknowledge()
+    if args.verbose:
+        home.note(appender.summary())
+    return 0
+
+
+def _check_usage(args: Args) -> None:
+    if args.id is not None and args.id_from is not None:
+        raise UsageError("append", "--id and --id-from exclude each other")
+    if args.key is not None and args.key_from is not None:
+        raise UsageError("append", "--key and --key-from exclude each other")
+    if args.text and (args.cloudevents or args.key_from or args.id_from):
+        raise UsageError("append", "--text has no fields for --cloudevents, --key-from or --id-from")
+    if args.expect_offset is not None and args.expect_offset < 0:
+        raise UsageError("append", "--expect-offset is below 0")
+    if args.id is not None and len(args.events) > 1:
+        raise UsageError("append", "--id is for one event", hint="--id-from takes each event's own")
+
+
+class Appender:
+    """Stores events of one command in one topic and prints the offsets that are safe."""
+
+    def __init__(self, args: Args, log: TopicLog) -> None:
+        self._args = args
+        self.log = log
+        self.limit = log.settings.max_event_bytes
+        self.common = _attributes(args)
+        self.stored = 0
+        self._expect: int | None = args.expect_offset
+        self._timeout = _duration(args.timeout)
+        self._unacknowledged: list[Sequence[int]] = []
+        self._range: list[int] = []
+        self._made_encoder: Encoder | None = None
+        self.takes_attributes = bool(args.key_from or args.id_from or args.cloudevents)
+
+    def encode(self, events: Sequence[str]) -> tuple[list[bytes], list[str | None] | None]:
+        """The bodies of events given as text, and their ids if they have any. Raises DataError."""
+        args = self._args
+        if self.takes_attributes:
+            return self._encoder().encode([payload.check(event) for event in events])
+        make = payload.encode_string if args.text else payload.check
+        bodies = [make(event) for event in events]
+        for body in bodies:
+            if len(body) > self.limit:
+                raise DataError("event", f"{len(body)} bytes are more than the {self.limit} that the topic takes")
+        return bodies, self.ids(len(bodies))
+
+    def ids(self, count: int) -> list[str | None] | None:
+        """The ids of so many events that carry none themselves."""
+        return [self._args.id] * count if self._args.id is not None else None
+
+    def _encoder(self) -> Encoder:
+        """What takes attributes out of the events themselves."""
+        if self._made_encoder is None:
+            from evtool.cli.encode import Encoder
+
+            self._made_encoder = Encoder(self._args.key_from, self._args.id_from, self._args.cloudevents)
+        return self._made_encoder
+
+    def store(self, bodies: Sequence[bytes], ids: Sequence[str | None] | None) -> None:
+        """Append events. Raises what `TopicLog.append` raises, once what was stored is synced."""
+        try:
+            offsets = self.log.append(
+                bodies, self.common, ids=ids, expect=self._expect, timeout=self._timeout, on_wait=self._on_wait
+            )
+        except EvtoolError:
+            self.acknowledge()
+            raise
+        self._expect = None
+        self._count(offsets)
+
+    def store_whole(self, batches: Iterable[Sequence[bytes]]) -> None:
+        """Append all events of a finite input, or none."""
+        offsets = self.log.append_whole(
+            batches, self.common, expect=self._expect, timeout=self._timeout, on_wait=self._on_wait
+        )
+        self._count(offsets)
+
+    def acknowledge(self) -> None:
+        """Make everything stored so far durable, unless that is not wanted, and print its offsets if that is."""
+        if self._args.sync == "always":
+            self.log.sync()
+        if self._args.offsets:
+            from evtool.cli.view import write
+
+            for offsets in self._unacknowledged:
+                write(b"".join(b"%d\n" % offset for offset in offsets))
+        self._unacknowledged.clear()
+
+    def summary(self) -> str:
+        """What was stored, in words."""
+        if not self._range:
+            return f"{self.log.name}: stored no events"
+        return f"{self.log.name}: stored {self.stored} events, offsets {self._range[0]} to {self._range[1]}"
+
+    def _count(self, offsets: Sequence[int]) -> None:
+        if not offsets:
+            return
+        self.stored += len(offsets)
+        self._range = [self._range[0] if self._range else offsets[0], offsets[-1]]
+        if self._args.offsets:
+            self._unacknowledged.append(offsets)
+
+    def _on_wait(self) -> None:
+        """Say who is in the way if the lock does not come soon."""
+        if self._args.quiet or self._timeout is not None:
+            return
+        from evtool.cli import patience
+
+        patience.explain_after(_NOTICE_SECONDS, self.log)
+
+
+def _attributes(args: Args) -> bytes:
+    """The attributes that all events of the command have, as the beginning of their bodies."""
+    given = [(name, getattr(args, name)) for name in ("key", "type", "source", "id")]
+    attributes = {name: value for name, value in given if value is not None}
+    for one in args.attr:
+        name, equals, value = one.partition("=")
+        if not equals or not line.is_attribute_name(name) or name in line.RESERVED_ATTRIBUTES:
+            raise UsageError(repr(one), "not an attribute", hint="say NAME=VALUE, the name of 1 to 20 of a-z 0-9")
+        if name in line.KNOWN_ATTRIBUTES:
+            raise UsageError(repr(one), f"there is an option for that: --{name}")
+        attributes[name] = value
+    taken_from_events = args.key_from or args.id_from or args.cloudevents
+    return payload.encode_attributes(attributes) + (b"" if taken_from_events else line.DATA)
+
+
+def _duration(text: str | None) -> float | None:
+    if text is None:
+        return None
+    from evtool.stores.where import duration
+
+    return duration(text)

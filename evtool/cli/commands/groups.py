@@ -1,0 +1,43 @@
+"""evtool groups: who consumes which topic, and how far behind that is."""
+
+from __future__ import annotations
+
+import os
+
+from evtool.cli import home, overview, view
+from evtool.cli.view import Column
+from evtool.errors import NotFoundError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from evtool.cli.argv import Args
+
+
+def run(args: Args) -> int:
+    """Write a row for each group of each topic."""
+    try:
+        store = home.open_home(args)
+    except NotFoundError:
+        if args.topics:
+            raise NotFoundError(args.topics[0], "no such topic", hint="there are no topics yet") from None
+        rows = []
+    else:
+        topics = overview.chosen(store, args.topics)
+        rows = [overview.group_row(store, topic, group) for topic in topics for group in store.groups(topic)]
+    if not rows and os.isatty(1) and not args.json:
+        home.note("there are no groups yet; `evtool subscribe TOPIC --group GROUP` makes one")
+        return 0
+    view.write_rows(args, _COLUMNS, rows)
+    return 0
+
+
+_COLUMNS = (
+    Column("topic", "topic", number=False),
+    Column("group", "group", number=False),
+    Column("committed", "committed"),
+    Column("end", "end"),
+    Column("lag", "lag", view.number),
+    Column("lag_seconds", "oldest", view.duration),
+    Column("active", "active", view.yes_or_no, number=False),
+    Column("catch_up_seconds", "caught up in", view.duration),
+)

@@ -1,0 +1,42 @@
+"""evtool tail: the last events of topics, then those that come."""
+
+from __future__ import annotations
+
+from evtool.cli import reading
+from evtool.cli.output import Output
+from evtool.delivery.consumer import Consumer
+from evtool.delivery.source import last_lines
+from evtool.errors import UsageError
+from evtool.stores.where import EARLIEST, Where
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from evtool.cli.argv import Args
+    from evtool.delivery.feed import Feed
+
+
+def run(args: Args) -> int:
+    """Give out the last events that were asked for and, with --follow, wait for more."""
+    count = reading.check_count(args.count) or 0
+    if args.timeout is not None and not args.follow:
+        raise UsageError("tail", "--timeout is for --follow")
+    patterns = reading.check_patterns(args.topics)
+    output = Output(args)
+    store = reading.open_store(args, patterns, wait=args.follow)
+    selection = reading.selection(args)
+    start = Where("back", count) if selection.is_everything else EARLIEST
+    feed = reading.feed(store, patterns, reading.Span(store, start))
+    newest = _newest(feed, selection.apply, count)
+    if newest:
+        output.deliver(newest, lambda _: None)
+    if args.follow:
+        Consumer(feed, output.deliver, selection, follow=True, timeout=reading.seconds(args.timeout)).run()
+    return 0
+
+
+def _newest(feed: Feed, select, count: int) -> bytes:  # type: ignore[no-untyped-def]
+    """The last `count` of the wanted events that a feed has now."""
+    newest = b""
+    while lines := feed.read():
+        newest = last_lines(newest + select(lines), count)
+    return newest

@@ -1,0 +1,149 @@
+"""Events on standard output: which form they take there, and how they get there."""
+
+from __future__ import annotations
+
+import os
+
+from evtool.cli import border
+from evtool.delivery.source import first_lines
+from evtool.errors import StorageError
+from evtool.log import files, line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evtool.cli.argv import Args
+    from evtool.delivery.consumer import Handled
+    from evtool.delivery.stop import Stop
+
+    Render = Callable[[bytes], bytes]  # one whole stored line to what is shown for it, without a delimiter
+
+STANDARD_OUTPUT = 1
+_DIM, _BOLD, _CYAN, _PLAIN = b"\x1b[2m", b"\x1b[1m", b"\x1b[36m", b"\x1b[0m"
+
+
+class Output:
+    """Writes events to standard output in the form that was asked for.
+
+    Given to a consumer, its `deliver` counts events as handled when all of their bytes are written.
+    """
+
+    def __init__(self, args: Args, stop: Stop | None = None) -> None:
+        self._stop = stop
+        self._delimiter = b"\0" if args.null else b"\n"
+        self._render = _renderer(args, os.isatty(STANDARD_OUTPUT))
+
+    @property
+    def is_verbatim(self) -> bool:
+        """Whether stored lines are written just as they are, so that nobody needs to look at them."""
+        return self._render is None and self._delimiter == b"\n"
+
+    def deliver(self, lines: bytes, handled: Handled) -> None:
+        """Write these lines. Raises BrokenPipeError, StorageError or, when told to stop in between, Stopped."""
+        data = self._rendered(lines)
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._write(rest) :]
+        except BaseException as error:
+            if self._render is None and not isinstance(error, BrokenPipeError):
+                handled(first_lines(lines, data.count(self._delimiter, 0, len(data) - len(rest))))
+            raise
+        handled(None)
+
+    def _write(self, data: memoryview) -> int:
+        try:
+            if self._stop is None:
+                return os.write(STANDARD_OUTPUT, data)
+            with self._stop.interrupting():
+                return os.write(STANDARD_OUTPUT, data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise failure(error) from error
+
+    def _rendered(self, lines: bytes) -> bytes:
+        if self._render is None:
+            return lines if self._delimiter == b"\n" else lines.replace(b"\n", self._delimiter)
+        shown = [self._render(text + b"\n") for text in lines.split(b"\n")[:-1]]
+        return self._delimiter.join(shown) + self._delimiter
+
+
+def failure(error: OSError) -> StorageError:
+    """The error that says that standard output takes no more."""
+    return StorageError("standard output", files.reason(error))
+
+
+def wants_color(args: Args) -> bool:
+    """Whether to write colours to standard output."""
+    if args.color == "auto":
+        return os.isatty(STANDARD_OUTPUT) and not os.environ.get("NO_COLOR")
+    return bool(args.color == "always")
+
+
+def _renderer(args: Args, to_terminal: bool) -> Render | None:
+    """What shows one line, or None if lines are shown as they are stored."""
+    form = "data" if args.data else args.output
+    if form == "auto":
+        form = "pretty" if to_terminal else "line"
+    if form == "pretty":
+        return _Pretty(wants_color(args)).render
+    if form == "line" and not to_terminal:
+        return None
+    plain = _plain_renderer(form)
+    return (lambda text: _escaped(plain(text))) if to_terminal else plain
+
+
+def _plain_renderer(form: str) -> Render:
+    if form == "data":
+        return line.data_of
+    if form == "text":
+        return _text
+    if form == "cloudevents":
+        from evtool.cli.cloudevents import render
+
+        return render
+    return _stored
+
+
+def _stored(text: bytes) -> bytes:
+    return text[:-1]
+
+
+def _text(text: bytes) -> bytes:
+    """The data, strings without their quotes and escapes."""
+    data = line.data_of(text)
+    if not data.startswith(b'"'):
+        return data
+    import orjson
+
+    return str(orjson.loads(data)).encode()
+
+
+def _escaped(part: bytes) -> bytes:
+    """The same, with whatever a terminal would obey as an escape."""
+    return border.printable(part.decode("utf-8", "backslashreplace")).encode()
+
+
+class _Pretty:
+    """For people: offset, time, the topic if there are several, key and type, then the data."""
+
+    def __init__(self, color: bool) -> None:
+        self._color = color
+
+    def render(self, text: bytes) -> bytes:
+        attributes = line.attributes(text)
+        moment = line.time_of(text)
+        fields = [
+            self._in(_DIM, b"%6d" % line.offset_of(text)),
+            self._in(_DIM, moment[:10] + b" " + moment[11:23] + b"Z"),
+        ]
+        for name, color in (("topic", _CYAN), ("key", _BOLD), ("type", _CYAN)):
+            if name in attributes:
+                fields.append(self._in(color, _escaped(attributes.pop(name).encode())))
+        fields += [self._in(_DIM, _escaped(f"{name}={value}".encode())) for name, value in attributes.items()]
+        return b"  ".join([*fields, _escaped(line.data_of(text))])
+
+    def _in(self, color: bytes, field: bytes) -> bytes:
+        return color + field + _PLAIN if self._color else field

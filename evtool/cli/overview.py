@@ -1,0 +1,88 @@
+"""What there is: each topic and each group with its figures, as rows of plain values."""
+
+from __future__ import annotations
+
+import time
+
+from evtool.log import names
+from evtool.stores.where import seconds_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from evtool.log.bounds import Bounds
+    from evtool.log.offsets import Commit
+    from evtool.stores.file import FileStore
+
+    Row = dict[str, Any]
+
+_RATE_SECONDS = 60.0
+
+
+def chosen(store: FileStore, patterns: list[str]) -> list[str]:
+    """The topics that the patterns name, or all if there are none. Raises NotFoundError for one that is missing."""
+    if not patterns:
+        return store.topics()
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        if names.is_pattern(pattern):
+            found.update(dict.fromkeys(store.matching(pattern)))
+        elif store.has(pattern):
+            found[pattern] = None
+        else:
+            raise store.missing(pattern)
+    return sorted(found)
+
+
+def topic_row(store: FileStore, topic: str) -> Row:
+    """What `topics` says of one topic."""
+    bounds = store.bounds(topic)
+    groups = [group_row(store, topic, group, bounds) for group in store.groups(topic)]
+    age = None if bounds.last_time is None else max(0.0, time.time() - seconds_of(bounds.last_time))
+    return {
+        "topic": topic,
+        "events": bounds.next - bounds.first,
+        "first": bounds.first,
+        "next": bounds.next,
+        "bytes": bounds.size,
+        "age_seconds": age,
+        "groups": {row["group"]: row["lag"] for row in groups},
+    }
+
+
+def group_row(store: FileStore, topic: str, group: str, bounds: Bounds | None = None) -> Row:
+    """What `groups` says of one group of a topic.
+
+    lag: events that the group has not handled. lag_seconds: the age of the oldest of them.
+    catch_up_seconds: how long it will take at the pace of the last minute; None if that is not known, or never.
+    """
+    bounds = bounds or store.bounds(topic)
+    commits = store.commits(topic, group)
+    committed = commits[-1].committed
+    lag = max(0, bounds.next - max(committed, bounds.first))
+    oldest = store.time_at(topic, committed) if lag else None
+    return {
+        "topic": topic,
+        "group": group,
+        "committed": committed,
+        "end": bounds.next,
+        "lag": lag,
+        "lag_seconds": 0.0 if oldest is None else round(max(0.0, time.time() - seconds_of(oldest)), 3),
+        "active": store.is_active(topic, group),
+        "catch_up_seconds": _catch_up(store, topic, commits, lag),
+    }
+
+
+def _catch_up(store: FileStore, topic: str, commits: list[Commit], lag: int) -> float | None:
+    if lag == 0:
+        return 0.0
+    now = time.time()
+    recent = [commit for commit in commits if now - seconds_of(commit.time) <= _RATE_SECONDS]
+    if len(recent) < 2:
+        return None
+    began = seconds_of(recent[0].time)
+    handled = (recent[-1].committed - recent[0].committed) / max(0.001, now - began)
+    arrived = (store.bounds(topic).next - store.offset_at(topic, recent[0].time)) / max(0.001, now - began)
+    gain = handled - arrived
+    return round(lag / gain, 1) if gain > 0 else None

@@ -1,0 +1,128 @@
+"""Consuming: everything that a feed brings goes to a handler and, once it is handled, is committed for the group."""
+
+from __future__ import annotations
+
+import time
+
+from evtool.delivery.source import first_lines
+from evtool.errors import TimedOutError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evtool.delivery.feed import Feed
+    from evtool.delivery.selection import Selection
+    from evtool.delivery.stop import Stop
+    from evtool.stores.group import FileGroup
+
+    Handled = Callable[[bytes | None], None]
+    Deliver = Callable[[bytes, Handled], None]
+
+_SYNC_SECONDS = 1.0
+
+
+class Consumer:
+    """Hands a feed's events on and keeps the groups' committed offsets true.
+
+    groups: by topic; empty if nothing is committed.
+    deliver: is given whole lines, and a function to call with those of their first lines that are handled for good
+        (any number of times), or with None when all are. It raises what it cannot handle.
+    selection: which events are wanted; the others count as handled.
+    count: how many events to hand on. follow: whether to wait for more at the end.
+    timeout: seconds without an event after which TimedOutError is raised.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        deliver: Deliver,
+        selection: Selection,
+        *,
+        groups: dict[str, FileGroup] | None = None,
+        count: int | None = None,
+        follow: bool = False,
+        timeout: float | None = None,
+        stop: Stop | None = None,
+    ) -> None:
+        self._feed = feed
+        self._deliver = deliver
+        self._selection = selection
+        self._groups = {} if groups is None else groups
+        self._left = count
+        self._follow = follow
+        self._timeout = timeout
+        self._last_event = time.monotonic()
+        self._stop = stop
+        self._committed: dict[str, int] = {}
+        self._synced = time.monotonic()
+        self._unsynced = False
+
+    def run(self) -> None:
+        """Consume until the end, as it was set."""
+        try:
+            while self._left != 0 and self._step():
+                pass
+        finally:
+            self.sync()
+
+    def sync(self) -> None:
+        """Make the commits durable, and before them the events that they stand on."""
+        if self._unsynced:
+            for source in self._feed.sources:
+                source.reader.sync()
+            for group in self._groups.values():
+                group.sync()
+            self._unsynced = False
+        self._synced = time.monotonic()
+
+    def _step(self) -> bool:
+        """Handle the next lines or wait for some; say whether to go on."""
+        if self._stop is not None:
+            self._stop.check()
+        lines = self._feed.read()
+        if not lines:
+            return self._follow and not self._feed.is_finished and self._wait()
+        self._hand_on(self._selection.apply(lines))
+        return True
+
+    def _hand_on(self, wanted: bytes) -> None:
+        cut = False
+        if self._left is not None:
+            there = wanted.count(b"\n")
+            if cut := there > self._left:
+                wanted = first_lines(wanted, self._left)
+            self._left -= min(there, self._left)
+        if wanted:
+            self._deliver(wanted, self._partly if cut else self._handled)
+            self._last_event = time.monotonic()
+        if cut:
+            self._handled(wanted)
+        elif not wanted:
+            self._handled(None)
+
+    def _partly(self, lines: bytes | None) -> None:
+        """As `_handled`, for the first lines of a block of which the rest was never handed on."""
+        if lines is not None:
+            self._handled(lines)
+
+    def _handled(self, lines: bytes | None) -> None:
+        if not self._groups:
+            return
+        for topic, offset in (self._feed.positions() if lines is None else self._feed.positions_after(lines)).items():
+            if self._committed.get(topic) != offset:
+                self._groups[topic].commit(offset)
+                self._committed[topic] = offset
+                self._unsynced = True
+        if time.monotonic() - self._synced >= _SYNC_SECONDS:
+            self.sync()
+
+    def _wait(self) -> bool:
+        """Wait for more; what was committed is made durable meanwhile. Raises TimedOutError."""
+        if self._unsynced and self._feed.wait(self._synced + _SYNC_SECONDS - time.monotonic()):
+            return True
+        self.sync()
+        left = None if self._timeout is None else self._last_event + self._timeout - time.monotonic()
+        if not self._feed.wait(left) and left is not None:
+            raise TimedOutError("timed out", f"no event came for {self._timeout:g} s")
+        return True

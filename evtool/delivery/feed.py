@@ -1,0 +1,167 @@
+"""The events of one or several topics as one stream, merged by time, and where it stands in each topic."""
+
+from __future__ import annotations
+
+import heapq
+import time
+
+from evtool.delivery.source import Source, last_line
+from evtool.errors import NotFoundError
+from evtool.log import line, names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from evtool.log.watch import Watch
+    from evtool.stores.file import FileStore
+
+    Begin = Callable[[str, bool], Source]
+
+_BLOCK = 1 << 18
+
+
+class Feed:
+    """Events of the topics that `patterns` name, each a topic or a glob, in blocks of whole lines.
+
+    A single topic's lines come as they are stored; those of several have an attribute `topic` that tells them apart.
+    Topics that appear later are joined in, from their beginning, while the feed is waited on.
+
+    begin: makes the source for a topic; its second argument says whether the topic appeared later.
+    wake: a descriptor that ends a wait when it can be read.
+    ends_at: when the feed is finished whatever there is, in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: FileStore,
+        patterns: list[str],
+        begin: Begin,
+        wake: int | None = None,
+        ends_at: float | None = None,
+    ) -> None:
+        self._store = store
+        self._patterns = patterns
+        self._begin = begin
+        self._wake = wake
+        self._ends_at = ends_at
+        self._has_ended = False
+        self._watch: Watch | None = None
+        self._sources: dict[str, Source] = {}
+        self._pending: dict[str, Iterator[bytes]] = {}
+        self._heap: list[tuple[bytes, str, bytes]] = []
+        self._positions: dict[str, int] = {}
+        self.is_single = len(patterns) == 1 and not names.is_pattern(patterns[0])
+        self._join_new(late=False)
+
+    @property
+    def missing(self) -> list[str]:
+        """The topics that were named and do not exist yet."""
+        return [one for one in self._patterns if not names.is_pattern(one) and one not in self._sources]
+
+    @property
+    def sources(self) -> list[Source]:
+        """The sources of all topics that there are."""
+        return list(self._sources.values())
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more can come, as every source has come to where it is to end."""
+        return self._has_ended or (bool(self._sources) and all(source.is_finished for source in self._sources.values()))
+
+    def read(self) -> bytes:
+        """The next lines; empty at the end of what there is."""
+        if self.is_single:
+            return self._sources[self._patterns[0]].read() if self._sources else b""
+        merged: list[bytes] = []
+        size = 0
+        for topic in self._sources.keys() - self._pending.keys():
+            self._refill(topic)
+        while self._heap and size < _BLOCK:
+            _, topic, text = heapq.heappop(self._heap)
+            self._positions[topic] = line.offset_of(text) + 1
+            merged.append(line.with_topic(text, topic.encode()))
+            size += len(text)
+            self._push_next(topic)
+        return b"".join(merged)
+
+    def positions(self) -> dict[str, int]:
+        """For each topic the offset behind everything that was read so far."""
+        if self.is_single:
+            return {source.topic: source.reader.next_offset for source in self.sources}
+        return dict(self._positions)
+
+    def positions_after(self, lines: bytes) -> dict[str, int]:
+        """For each topic of these lines the offset behind the last of them."""
+        if not lines:
+            return {}
+        if self.is_single:
+            return {self._patterns[0]: line.offset_of(last_line(lines)) + 1}
+        return {_topic_of(text): line.offset_of(text) + 1 for text in lines.split(b"\n")[:-1]}
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until there may be more to read, at most so many seconds; say whether there may be."""
+        if self._watch is None:  # what came before there was a watch has yet to be read
+            self._watch = self._store.watch(self._sources, for_new=self._awaits_topics(), wake=self._wake)
+            self._join_new(late=True)
+            return True
+        changed = self._watch.wait(self._until_end(timeout))
+        if self._ends_at is not None and time.time() >= self._ends_at:
+            self._has_ended = True
+            return True
+        if changed:
+            if self._awaits_topics():
+                self._join_new(late=True)
+            self._check_topics()
+        return changed
+
+    def _until_end(self, timeout: float | None) -> float | None:
+        if self._ends_at is None:
+            return timeout
+        left = max(0.0, self._ends_at - time.time())
+        return left if timeout is None else min(left, timeout)
+
+    def _awaits_topics(self) -> bool:
+        return bool(self.missing) or any(map(names.is_pattern, self._patterns))
+
+    def _check_topics(self) -> None:
+        for topic, source in self._sources.items():
+            if source.reader.directory.is_gone():
+                raise NotFoundError(topic, "the topic was removed")
+
+    def _join_new(self, late: bool) -> None:
+        for topic in self._matching():
+            if topic not in self._sources:
+                if self._watch is not None:
+                    self._store.watch_also(self._watch, topic)
+                self._sources[topic] = self._begin(topic, late)
+
+    def _matching(self) -> list[str]:
+        there: dict[str, None] = {}
+        for pattern in self._patterns:
+            if names.is_pattern(pattern):
+                there.update(dict.fromkeys(self._store.matching(pattern)))
+            elif self._store.has(pattern):
+                there[pattern] = None
+        return list(there)
+
+    def _refill(self, topic: str) -> None:
+        lines = self._sources[topic].read()
+        if lines:
+            self._pending[topic] = iter(lines.split(b"\n")[:-1])
+            self._push_next(topic)
+
+    def _push_next(self, topic: str) -> None:
+        """Put the topic's next line on the heap; when its block is used up, get the next."""
+        text = next(self._pending[topic], None)
+        if text is None:
+            del self._pending[topic]
+            self._refill(topic)
+        else:
+            heapq.heappush(self._heap, (line.time_of(text), topic, text + b"\n"))
+
+
+def _topic_of(text: bytes) -> str:
+    needle = b',"topic":"'
+    start = text.index(needle) + len(needle)
+    return text[start : text.index(b'"', start)].decode()

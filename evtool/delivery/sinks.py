@@ -1,0 +1,112 @@
+"""Where a fan-out takes events: another topic, a file, a command. Each is a `deliver` for a consumer."""
+
+from __future__ import annotations
+
+import os
+from zlib import crc32
+
+from evtool.delivery.handler import Handler
+from evtool.errors import StorageError, UsageError
+from evtool.log import files, line, names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from evtool.delivery.consumer import Handled
+    from evtool.delivery.stop import Stop
+    from evtool.log.topic import TopicLog
+    from evtool.stores.file import FileStore
+
+_NAME_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def group_name(address: str) -> str:
+    """The group under which a sink remembers where it is: readable, and another one for every address."""
+    kind, _, place = address.partition(":")
+    if kind == "file":  # the same file from wherever it is named
+        address = f"{kind}:{os.path.abspath(place)}"
+    readable = "".join(one if one in _NAME_LETTERS else "-" for one in address.lower())
+    while "--" in readable:
+        readable = readable.replace("--", "-")
+    return f"fanout.{readable.strip('-')[:40]}.{crc32(os.fsencode(address)):08x}"
+
+
+def check_address(address: str, topic: str) -> tuple[str, str]:
+    """The kind and the place that a sink's address names. Raises UsageError if there is no such sink for `topic`."""
+    kind, _, place = address.partition(":")
+    if kind not in ("topic", "file", "exec") or not place:
+        raise UsageError(repr(address), "not a sink", hint="say topic:NAME, file:PATH or exec:COMMAND")
+    if kind == "topic" and names.check_name("topic", place) == topic:
+        raise UsageError(address, "is the topic that is read")
+    return kind, place
+
+
+def open_sink(address: str, store: FileStore, topic: str, stop: Stop) -> TopicSink | FileSink | CommandSink:
+    """The sink at `address` for the events of `topic`."""
+    kind, place = check_address(address, topic)
+    if kind == "topic":
+        return TopicSink(store.writer(place))
+    if kind == "file":
+        return FileSink(os.path.abspath(place))
+    return CommandSink(place, topic, stop)
+
+
+class TopicSink:
+    """Appends to another topic: attributes and data as they are, offset and time anew."""
+
+    def __init__(self, log: TopicLog) -> None:
+        self._log = log
+
+    def deliver(self, lines: bytes, handled: Handled) -> None:
+        """Append these lines and make them durable."""
+        self._log.append([line.body_of(text + b"\n") for text in lines.split(b"\n")[:-1]])
+        self._log.sync()
+        handled(None)
+
+
+class FileSink:
+    """Appends the stored lines to a file, and begins after its last whole line."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.FILE_MODE)
+            self._end_last_line()
+        except OSError as error:
+            raise StorageError(path, files.reason(error)) from error
+
+    def __del__(self) -> None:
+        if hasattr(self, "_fd"):
+            os.close(self._fd)
+
+    def deliver(self, lines: bytes, handled: Handled) -> None:
+        """Write these lines and make them durable; of lines that do not fit nothing is left."""
+        end = os.lseek(self._fd, 0, os.SEEK_END)
+        try:
+            files.write_all(self._fd, lines)
+            files.sync_data(self._fd)
+        except OSError as error:
+            os.ftruncate(self._fd, end)
+            raise StorageError(self._path, files.reason(error)) from error
+        handled(None)
+
+    def _end_last_line(self) -> None:
+        """Cut a torn line of ours, which comes again; end one that somebody else left open."""
+        size = os.lseek(self._fd, 0, os.SEEK_END)
+        start = max(0, size - (2 << 20))
+        tail = os.pread(self._fd, size - start, start) if os.path.isfile(self._path) else b""
+        torn = tail[tail.rfind(b"\n") + 1 :]
+        if torn.startswith(line.START) or (torn and line.START.startswith(torn)):
+            os.ftruncate(self._fd, size - len(torn))
+        elif torn:
+            files.write_all(self._fd, b"\n")
+
+
+class CommandSink:
+    """Runs a shell command for each event, as `subscribe -- CMD` does."""
+
+    def __init__(self, command: str, topic: str, stop: Stop) -> None:
+        self._handler = Handler(["/bin/sh", "-c", command], topic, stop)
+
+    def deliver(self, lines: bytes, handled: Handled) -> None:
+        """Run the command for each of these lines."""
+        self._handler.deliver(lines, handled)

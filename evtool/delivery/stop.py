@@ -1,0 +1,73 @@
+"""Being told to stop: by a signal, at any moment, without losing what is half done."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from contextlib import contextmanager
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+
+class Stopped(Exception):
+    """Raised out of a wait that a stop has ended."""
+
+
+class Stop:
+    """A request to stop that any thread can see. `signal_number` is the signal that asked for it, or None.
+
+    fd: a descriptor that can be read once there is the request.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self.is_set = False
+        self.fd, self._far_end = os.pipe()
+        self._may_raise = False
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+        if self._far_end >= 0:
+            os.close(self._far_end)
+
+    def listen(self) -> None:
+        """Take SIGINT and SIGTERM as the request; a second one takes effect at once, as if nobody listened."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def set(self) -> None:
+        """Ask all to stop."""
+        if not self.is_set:
+            self.is_set = True
+            os.close(self._far_end)  # the near end is then readable, for everybody and for good
+            self._far_end = -1
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the request at most so many seconds; say whether there is one."""
+        return bool(select.select([self.fd], [], [], seconds)[0])
+
+    def check(self) -> None:
+        """Raise Stopped if there is the request."""
+        if self.is_set:
+            raise Stopped
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Let the request end what blocks inside, by Stopped. Elsewhere it is only noted."""
+        self._may_raise = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._may_raise = False
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        self.signal_number = number
+        self.set()
+        if self._may_raise:
+            raise Stopped

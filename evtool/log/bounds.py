@@ -1,0 +1,113 @@
+"""Where a topic begins and ends, and which offset stands at a moment or so many events before the end, lock-free."""
+
+from __future__ import annotations
+
+import os
+
+from evtool.log import line, names
+from evtool.log.segment import Segment
+from evtool.log.topic import segment_offsets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from evtool.log.files import Directory
+
+
+class Bounds:
+    """What the names, the sizes and the last line of a topic's segments tell.
+
+    first: the offset of the earliest event that is left (the next one's if there is none).
+    next: the offset that the next event will get.
+    size: bytes of all segments.
+    last_time: the time of the newest event (27 bytes), or None.
+    """
+
+    __slots__ = ("first", "last_time", "next", "size")
+
+    def __init__(self, directory: Directory) -> None:
+        firsts = segment_offsets(directory)
+        self.first = firsts[0] if firsts else 0
+        self.next = firsts[-1] if firsts else 0
+        self.size = sum(_size(directory, first) for first in firsts)
+        self.last_time: bytes | None = None
+        for first in reversed(firsts):
+            segment = Segment(directory, first)
+            end = segment.end_of_lines(segment.size())
+            if end:
+                last = segment.last_line(end)[1]
+                self.next = line.offset_of(last) + 1
+                self.last_time = line.time_of(last)
+                return
+
+
+def _size(directory: Directory, first: int) -> int:
+    try:
+        return os.lstat(names.segment_name(first), dir_fd=directory.fd).st_size
+    except FileNotFoundError:  # trimmed in this moment
+        return 0
+
+
+def next_offset(directory: Directory) -> int:
+    """The offset that the next event will get."""
+    return Bounds(directory).next
+
+
+def first_offset(directory: Directory) -> int:
+    """The offset of the earliest event that is left."""
+    return min(segment_offsets(directory), default=0)
+
+
+def offset_at(directory: Directory, moment: bytes) -> int:
+    """The offset of the first event at or after `moment` (27 bytes); the next event's if none is."""
+    firsts = segment_offsets(directory)
+    if not firsts:
+        return 0
+    low, high = 0, len(firsts)  # the segments before `low` + 1 begin too early, those from `high` on do not
+    while high - low > 1:
+        middle = (low + high) // 2
+        head = Segment(directory, firsts[middle]).first_head()
+        if head and line.time_of(head) < moment:
+            low = middle
+        else:
+            high = middle
+    segment = Segment(directory, firsts[low])
+    end = segment.end_of_lines(segment.size())
+    position = segment.find_time(end, moment)
+    if position < end:
+        return _offset_in(segment, position)
+    if high < len(firsts):
+        return firsts[high]
+    return line.offset_of(segment.last_line(end)[1]) + 1 if end else segment.first
+
+
+def offset_back(directory: Directory, count: int) -> int:
+    """The offset of the event that is `count` events before the end, or of the earliest one if there are fewer."""
+    if count == 0:
+        return next_offset(directory)
+    for first in reversed(segment_offsets(directory)):
+        segment = Segment(directory, first)
+        position, found = segment.count_back(segment.end_of_lines(segment.size()), count)
+        if found == count:
+            return _offset_in(segment, position)
+        count -= found
+    return first_offset(directory)
+
+
+def time_at(directory: Directory, offset: int) -> bytes | None:
+    """The time of the first event with this offset or a higher one, or None."""
+    firsts = segment_offsets(directory)
+    at_or_below = [first for first in firsts if first <= offset]
+    for first in at_or_below[-1:] + [first for first in firsts if first > offset]:
+        segment = Segment(directory, first)
+        end = segment.end_of_lines(segment.size())
+        position = segment.find_offset(end, offset)
+        if position < end:
+            return line.time_of(os.pread(segment.fd, line.HEAD_LENGTH, position))
+    return None
+
+
+def _offset_in(segment: Segment, position: int) -> int:
+    try:
+        return line.offset_of(os.pread(segment.fd, line.HEAD_LENGTH, position))
+    except ValueError as error:
+        raise segment.damaged(position) from error

@@ -1,0 +1,159 @@
+"""One event as one line of a segment, written and read in this module and nowhere else.
+
+    {"offset":81920,"time":"2026-11-23T22:25:32.123456Z","crc":"5f2a90c1","key":"u1","data":{"amount":9.5}}
+
+`offset`, then `time`, then `crc` on the last line of an append, then the other attributes, then `data`. Everything
+before `data` is a flat string or a number, so the parts are cut out of the bytes without a JSON parser:
+``,"data":`` cannot stand unescaped inside a JSON string.
+
+What follows the time (and the crc) up to the newline is called the *body* here: ``"key":"u1","data":{"amount":9.5}``.
+A batch is a list of them, or of their differing ends together with the beginning that they share.
+"""
+
+from __future__ import annotations
+
+import time
+from zlib import crc32
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+START = b'{"offset":'
+END = b"}\n"
+DATA = b'"data":'
+_TIME = b',"time":"'
+_CRC = b',"crc":"'
+_NO_CRC = b"00000000"
+_AFTER_TIME = b'",'
+_BEFORE_DATA = b"," + DATA
+TIME_LENGTH = 27
+OFFSET_DIGITS = 20
+HEAD_LENGTH = len(START) + OFFSET_DIGITS + len(_TIME) + TIME_LENGTH + len(_AFTER_TIME)  # offset and time stand in here
+KNOWN_ATTRIBUTES = ("key", "type", "source", "id")
+RESERVED_ATTRIBUTES = frozenset(("offset", "time", "crc", "data", "topic"))
+
+
+def stamp(nanoseconds: int) -> bytes:
+    """A moment since the epoch as the `time` of a line: UTC, RFC 3339, six digits of a second, 27 bytes."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    moment = time.gmtime(seconds)
+    return b"%04d-%02d-%02dT%02d:%02d:%02d.%06dZ" % (*moment[:6], rest // 1000)
+
+
+def render(first: int, stamped: bytes, common: bytes, bodies: Sequence[bytes], carry: int) -> bytes:
+    """Make the lines of one append.
+
+    first: offset of the first event.
+    stamped: the time of all, 27 bytes.
+    common: the beginning that all bodies share, such as ``"data":``; may be empty.
+    bodies: the differing end of each body, at least one.
+    carry: CRC-32 of the bytes since the last line with a crc (0 if there are none).
+
+    Returns the lines, the last one with the crc over `carry` and all of them.
+    """
+    last = first + len(bodies) - 1
+    lines = b""
+    if last > first:
+        pattern = START + b"%d" + _TIME + stamped + _AFTER_TIME + common.replace(b"%", b"%%") + b"%b" + END
+        lines = b"".join(map(pattern.__mod__, zip(range(first, last), bodies, strict=False)))
+    before = START + b"%d" % last + _TIME + stamped + b'"' + _CRC
+    after = _AFTER_TIME + common + bodies[-1] + END
+    checksum = crc32(after, crc32(_NO_CRC, crc32(before, crc32(lines, carry))))
+    return b"%b%b%08x%b" % (lines, before, checksum, after)
+
+
+def is_event(text: bytes) -> bool:
+    """Whether one complete line, newline included, has the form of an event."""
+    head = len(START)
+    comma = text.find(b",", head, head + OFFSET_DIGITS + 1)
+    return (
+        text.startswith(START)
+        and text.endswith(END)
+        and text[head:comma].isdigit()
+        and text.startswith(_TIME, comma)
+        and _is_time(time_of(text))
+        and text.startswith(_AFTER_TIME, comma + len(_TIME) + TIME_LENGTH)
+        and _BEFORE_DATA in text
+    )
+
+
+def _is_time(text: bytes) -> bool:
+    return len(text) == TIME_LENGTH and text[4:5] == b"-" and text[10:11] == b"T" and text[26:] == b"Z"
+
+
+def offset_of(text: bytes) -> int:
+    """The offset of a line, of which the first HEAD_LENGTH bytes are enough."""
+    return int(text[len(START) : text.index(b",", len(START))])
+
+
+def time_of(text: bytes) -> bytes:
+    """The time of a line, of which the first HEAD_LENGTH bytes are enough: 27 bytes that sort as time does."""
+    start = text.index(b",", len(START)) + len(_TIME)
+    return text[start : start + TIME_LENGTH]
+
+
+def crc_of(text: bytes) -> bytes | None:
+    """The eight hexadecimal digits of a line's crc, or None if it has none."""
+    start = _after_time(text)
+    return text[start + len(_CRC) : start + len(_CRC) + 8] if text.startswith(_CRC, start) else None
+
+
+def without_crc(text: bytes) -> bytes:
+    """The line with the digits of its crc as zeros, which is how the checksum saw it. It must have one."""
+    start = _after_time(text) + len(_CRC)
+    return text[:start] + _NO_CRC + text[start + 8 :]
+
+
+def data_of(text: bytes) -> bytes:
+    """The data of a line, byte for byte as the producer gave them."""
+    return text[text.index(_BEFORE_DATA) + len(_BEFORE_DATA) : -len(END)]
+
+
+def body_of(text: bytes) -> bytes:
+    """The body of a line: its attributes and data, without what the log gave it."""
+    start = _after_time(text)
+    if text.startswith(_CRC, start):
+        start += len(_CRC) + 9
+    return text[start + 1 : -len(END)]
+
+
+def head_of(text: bytes) -> bytes:
+    """All of a line before its data, made into a JSON object: offset, time and attributes."""
+    return text[: text.index(_BEFORE_DATA)] + b"}"
+
+
+def attributes(text: bytes) -> dict[str, str]:
+    """The attributes of a line by name, without offset, time and crc."""
+    import orjson
+
+    head: dict[str, str] = orjson.loads(head_of(text))
+    for name in ("offset", "time", "crc"):
+        head.pop(name, None)
+    return head
+
+
+def with_topic(text: bytes, topic: bytes) -> bytes:
+    """The line with an attribute that says which topic it comes from, for output that mixes several."""
+    start = _after_time(text)
+    return text[:start] + b',"topic":"' + topic + b'"' + text[start:]
+
+
+def _after_time(text: bytes) -> int:
+    """Where the quote that ends a line's time has been passed."""
+    return text.index(b",", len(START)) + len(_TIME) + TIME_LENGTH + 1
+
+
+def attribute_needle(name: str, value: bytes) -> bytes:
+    """The bytes that stand in every line whose attribute `name` has this JSON-encoded value, quotes included."""
+    return b',"' + name.encode() + b'":' + value
+
+
+def stands_in_head(text: bytes, start: int, needle_at: int) -> bool:
+    """Whether what was found at `needle_at` belongs to the attributes of the line that starts at `start`."""
+    return text.find(_BEFORE_DATA, start, needle_at + 1) < 0
+
+
+def is_attribute_name(name: str) -> bool:
+    """Whether an event may have an attribute of this name: ``[a-z][a-z0-9]{0,19}``, as in CloudEvents."""
+    return 0 < len(name) <= 20 and name.isascii() and name.isalnum() and name.islower() and name[0].isalpha()

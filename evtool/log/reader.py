@@ -1,0 +1,165 @@
+"""The read side of a topic: a cursor over its lines, from segment to segment, that takes no lock.
+
+It gives out complete lines only and keeps none of the bytes behind the last newline from one read to the next, since a
+torn line may be cut and another be written in its place.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from evtool.log import line
+from evtool.log.segment import Segment
+from evtool.log.topic import segment_offsets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evtool.log.files import Directory
+
+CHUNK = 1 << 18
+_LARGEST_SEND = 1 << 24
+
+
+class Reader:
+    """A cursor over one topic. `next_offset` is the least offset that the next line may have.
+
+    directory: the topic's directory.
+    offset: where to begin.
+    on_missed: called with the first and the last offset of events that were trimmed away before they were read.
+    """
+
+    __slots__ = ("_on_missed", "_position", "_segment", "directory", "next_offset")
+
+    def __init__(self, directory: Directory, offset: int, on_missed: Callable[[int, int], None] | None = None) -> None:
+        self.directory = directory
+        self.next_offset = offset
+        self._on_missed = on_missed
+        self._segment: Segment | None = None
+        self._position = 0
+
+    def read(self, limit: int = CHUNK) -> bytes:
+        """The next lines, about `limit` bytes of them but at least one; empty at the end of the log."""
+        while True:
+            segment = self._segment
+            if segment is None:
+                if not self._open_first():
+                    return b""
+                continue
+            block = os.pread(segment.fd, limit, self._position)
+            end = block.rfind(b"\n") + 1
+            if end:
+                lines = block if end == len(block) else block[:end]
+                self._advance(segment, self._position + end, lines)
+                return lines
+            if len(block) == limit:
+                limit *= 2
+            elif not self._open_following(segment):
+                return b""
+
+    def send(self, out: int, until: int | None = None) -> int:
+        """Copy the next lines to the descriptor `out` without looking at them; return how many bytes that were.
+
+        0 means the end of the log. `until`: an offset not to reach. Raises OSError if `out` takes no more; what it
+        took whole is then behind the cursor.
+        """
+        segment = self._at_lines()
+        if segment is None:
+            return 0
+        end = segment.end_of_lines(segment.size())
+        if until is not None:
+            end = segment.find_offset(end, until)
+        return self._send_range(segment, out, min(end, self._position + _LARGEST_SEND))
+
+    def _send_range(self, segment: Segment, out: int, end: int) -> int:
+        end = segment.end_of_lines(end) if end > self._position else end
+        start = position = self._position
+        try:
+            while position < end:
+                position += _copy(segment.fd, out, position, end - position)
+        finally:
+            whole = segment.end_of_lines(position)
+            if whole > start:
+                self._advance(segment, whole, segment.last_line(whole)[1])
+        return position - start
+
+    def sync(self) -> None:
+        """Make all lines read so far durable, whoever wrote them. Raises OSError."""
+        if self._segment is not None:
+            os.fsync(self._segment.fd)
+
+    def _advance(self, segment: Segment, position: int, lines: bytes) -> None:
+        start = lines.rfind(b"\n", 0, -1) + 1
+        try:
+            self.next_offset = line.offset_of(lines[start : start + line.HEAD_LENGTH]) + 1
+        except ValueError as error:
+            raise segment.damaged(position - len(lines) + start) from error
+        self._position = position
+
+    def _at_lines(self) -> Segment | None:
+        """The segment in which there is at least one line at the cursor, or None at the end of the log."""
+        while True:
+            segment = self._segment
+            if segment is None:
+                if not self._open_first():
+                    return None
+                continue
+            size = segment.size()
+            if size > self._position and segment.end_of_lines(size) > self._position:
+                return segment
+            if not self._open_following(segment):
+                return None
+
+    def _open_first(self) -> bool:
+        """Go to the line with `next_offset`, or the first one behind it."""
+        firsts = segment_offsets(self.directory)
+        if not firsts:
+            return False
+        first = max((first for first in firsts if first <= self.next_offset), default=firsts[0])
+        if first > self.next_offset:
+            self._missed(first)
+        return self._open(first)
+
+    def _open_following(self, segment: Segment) -> bool:
+        """Go on from the end of `segment` to the next one; say whether there is one, or more in this one after all."""
+        firsts = segment_offsets(self.directory)
+        following = min((first for first in firsts if first > segment.first), default=None)
+        if following is None:
+            if firsts and segment.is_gone():  # replaced while it was empty, or the topic was made anew
+                self._segment = None
+                return True
+            return False
+        size = segment.size()
+        if size > self._position and segment.end_of_lines(size) > self._position:
+            return True  # written between our looking at the file and at the directory
+        if following > self.next_offset and segment.is_gone():
+            self._missed(following)
+        return self._open(following)
+
+    def _open(self, first: int) -> bool:
+        try:
+            segment = Segment(self.directory, first)
+        except FileNotFoundError:  # trimmed in this moment: look again
+            self._segment = None
+            return True
+        self._segment = segment
+        end = segment.end_of_lines(segment.size())
+        self._position = 0 if first >= self.next_offset else segment.find_offset(end, self.next_offset)
+        self.next_offset = max(first, self.next_offset)
+        return True
+
+    def _missed(self, first_left: int) -> None:
+        if self._on_missed is not None:
+            self._on_missed(self.next_offset, first_left - 1)
+
+
+def _copy(source: int, out: int, position: int, count: int) -> int:
+    """Move up to `count` bytes from one descriptor to another inside the kernel, where it can."""
+    try:
+        return os.sendfile(out, source, position, count)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOPNOTSUPP):
+            raise
+    return os.write(out, os.pread(source, min(count, CHUNK), position))

@@ -1,0 +1,383 @@
+"""The write side of a topic: append, heal, roll, sync. See DESIGN in the manual: evtool-log(5), "Appending"."""
+
+from __future__ import annotations
+
+import os
+import time
+from zlib import crc32
+
+from evtool.errors import REPAIR_HINT, ConditionError, PartialAppendError, StorageError, SyncError
+from evtool.log import files, line, names
+from evtool.log.lock import holder, lock, unlock
+from evtool.log.segment import Segment
+from evtool.log.settings import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import NoReturn
+
+    from evtool.log.files import Directory
+    from evtool.log.settings import Settings
+
+LOCK_NAME = "lock"
+DAMAGED_NAME = "damaged"
+_PACE = 8 << 20  # sync at least every so many bytes, so that nobody has to wait long for the sync of a roll
+_WRITABLE = 0o200
+
+
+class TopicLog:
+    """Appends to one topic. Not for several threads at once: each opens its own.
+
+    directory: the topic's directory.
+    notify: called with a sentence about what was found and mended on the way.
+    """
+
+    __slots__ = (
+        "_active", "_carry", "_lock_fd", "_next", "_notify", "_pid", "_settings", "_size", "_time", "_unsynced",
+        "directory", "name",
+    )  # fmt: skip
+
+    def __init__(self, directory: Directory, name: str, notify: Callable[[str], None] | None = None) -> None:
+        self.directory = directory
+        self.name = name
+        self._notify = notify
+        self._settings: Settings | None = None
+        self._lock_fd = -1
+        self._pid = 0
+        self._unsynced: list[Segment] = []
+        # What the last append left, valid as long as the active segment has `_size` bytes and is not sealed:
+        self._active: Segment | None = None
+        self._size = 0
+        self._next = 0
+        self._time = b""
+        self._carry = 0  # CRC-32 of the bytes since the last line that has one
+
+    def __del__(self) -> None:
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    @property
+    def settings(self) -> Settings:
+        """The topic's settings, read again after each roll."""
+        if self._settings is None:
+            self._settings = load(self.directory)
+        return self._settings
+
+    # Appending
+
+    def append(
+        self,
+        bodies: Sequence[bytes],
+        common: bytes = b"",
+        *,
+        ids: Sequence[str | None] | None = None,
+        expect: int | None = None,
+        timeout: float | None = None,
+        on_wait: Callable[[], None] | None = None,
+    ) -> Sequence[int]:
+        """Store events, in order and next to each other, and return the offset of each. Not yet durable: see `sync`.
+
+        bodies, common: the bodies of the lines, see `evtool.log.line`.
+        ids: the id of each event, or None; one whose id is already in the log (within the topic's `dedupe` time) is not
+            stored again, and the offset of the first is returned for it.
+        expect: store only if this is the next offset, else raise ConditionError.
+        timeout: seconds to wait for the lock, then BusyError. on_wait: called once if the lock is taken.
+
+        Raises PartialAppendError if only the first events fitted on the disk, CorruptionError if the log's last line
+        is damaged, SyncError if an earlier sync failed.
+        """
+        if not bodies:
+            return range(0)
+        self.lock(timeout, on_wait)
+        try:
+            self._find_tail()
+            if expect is not None and expect != self._next:
+                raise ConditionError(self.name, f"the next offset is {self._next}, not {expect}")
+            before = self._size
+            offsets = self._store(bodies, common) if ids is None else self._store_new(bodies, common, ids)
+        finally:
+            unlock(self._lock_fd)
+        if before // _PACE != self._size // _PACE:
+            self.sync()
+        return offsets
+
+    def append_whole(
+        self,
+        batches: Iterable[Sequence[bytes]],
+        common: bytes = b"",
+        *,
+        expect: int | None = None,
+        timeout: float | None = None,
+        on_wait: Callable[[], None] | None = None,
+    ) -> range:
+        """Store all events of all batches or, whatever happens, none; return their offsets. Durable on return.
+
+        They get a segment of their own, which is written under another name and renamed when all of it is on disk.
+        Arguments and errors as in `append`; a full disk is a StorageError.
+        """
+        self.lock(timeout, on_wait)
+        try:
+            self._find_tail()
+            first = self._next
+            if expect is not None and expect != first:
+                raise ConditionError(self.name, f"the next offset is {first}, not {expect}")
+            self._write_segment(batches, common)
+            return range(first, self._next)
+        finally:
+            unlock(self._lock_fd)
+
+    def sync(self) -> None:
+        """Make everything that this object appended durable. Raises SyncError; then the log takes no more events."""
+        while self._unsynced:
+            segment = self._unsynced[-1]
+            try:
+                files.sync_data(segment.fd)
+            except OSError as error:
+                self._unsynced.clear()
+                self._mark_unsynced(segment, error)
+            self._unsynced.pop()
+
+    def next_offset(self) -> int:
+        """The offset that the next event will get. Takes the lock, heals a torn tail and creates what is missing."""
+        self.lock()
+        try:
+            self._find_tail()
+            return self._next
+        finally:
+            unlock(self._lock_fd)
+
+    def lock(self, timeout: float | None = None, on_wait: Callable[[], None] | None = None) -> None:
+        """Take the topic's lock."""
+        pid = os.getpid()
+        if pid != self._pid:  # a fork shares its parent's open file, and with it the parent's lock
+            if self._lock_fd >= 0:
+                os.close(self._lock_fd)
+            self._lock_fd = self.directory.open(LOCK_NAME, os.O_RDWR | os.O_CREAT)
+            self._pid = pid
+        lock(self._lock_fd, self.name, timeout=timeout, on_wait=on_wait)
+
+    def lock_holder(self) -> int | None:
+        """The process that holds the topic's lock, or None where the system does not tell."""
+        return holder(self._lock_fd)
+
+    # What follows is done under the lock.
+
+    def _store(self, bodies: Sequence[bytes], common: bytes) -> range:
+        first = self._next
+        self._time = max(self._time, line.stamp(time.time_ns()))
+        block = line.render(first, self._time, common, bodies, self._carry)
+        if self._size and self._size + len(block) > self.settings.segment_bytes:
+            self._roll()
+            block = line.render(first, self._time, common, bodies, 0)
+        self._write(block, len(bodies))
+        self._size += len(block)
+        self._next = first + len(bodies)
+        self._carry = 0
+        return range(first, self._next)
+
+    def _store_new(self, bodies: Sequence[bytes], common: bytes, ids: Sequence[str | None]) -> list[int]:
+        from evtool.log import dedupe
+
+        offsets, fresh = dedupe.place(self.directory, ids, self._next, self.settings.dedupe)
+        if fresh:
+            self._store([bodies[index] for index in fresh], common)
+        return offsets
+
+    def _write(self, block: bytes, count: int) -> None:
+        assert self._active is not None
+        if self._active not in self._unsynced:
+            self._unsynced.append(self._active)
+        try:
+            files.write_all(self._active.fd, block)
+        except OSError as error:
+            stored = self._keep_whole_lines(block)
+            first = self._next
+            raise PartialAppendError(self.name, files.reason(error), stored=stored, total=count, first=first) from error
+        except BaseException:
+            self._keep_whole_lines(block)
+            raise
+
+    def _keep_whole_lines(self, block: bytes) -> int:
+        """After a write that stopped midway: cut the torn line, keep the others, return how many they are."""
+        segment, start = self._active, self._size
+        assert segment is not None
+        self._active = None
+        size = segment.size()
+        end = max(start, segment.end_of_lines(size))
+        if end < size:
+            os.ftruncate(segment.fd, end)
+        return block.count(b"\n", 0, end - start)
+
+    def _find_tail(self) -> None:
+        """Make the cached tail true: cheaply if nobody else wrote, from the file's last line otherwise."""
+        if self._active is not None:
+            status = os.fstat(self._active.fd)
+            if status.st_mode & _WRITABLE and status.st_nlink:
+                if status.st_size != self._size:
+                    self._read_tail(self._active, status.st_size, [])
+                return
+        self._open_active()
+
+    def _open_active(self) -> None:
+        self._active = None
+        self._settings = None
+        firsts = segment_offsets(self.directory)
+        if not firsts:
+            self._create_segment(0)
+            return
+        last = firsts.pop()
+        segment = Segment(self.directory, last)
+        status = os.fstat(segment.fd)
+        if status.st_mode & _WRITABLE:
+            segment = Segment(self.directory, last, os.O_RDWR | os.O_APPEND)
+            if status.st_size == 0:  # whoever made it may have died before its name was durable
+                self.directory.sync()
+            self._read_tail(segment, status.st_size, firsts)
+        elif status.st_mode & 0o777 == files.SEALED_MODE:
+            self._read_tail(segment, status.st_size, firsts)
+            self._create_segment(self._next)
+        else:
+            raise SyncError(segment.path, "an earlier sync of this segment failed", hint=REPAIR_HINT)
+
+    def _read_tail(self, segment: Segment, size: int, earlier: list[int]) -> None:
+        """Take next offset, time and carry from the last line of `segment`, or of the one before if it is empty."""
+        end = segment.end_of_lines(size)
+        if end < size:
+            self._heal(segment, end, size)
+        if end:
+            start, text = segment.last_line(end)
+            self._next = line.offset_of(text) + 1
+            self._time = line.time_of(text)
+            self._carry = 0 if line.crc_of(text) else _carry(segment, start, end)
+        else:
+            self._next = segment.first
+            self._carry = 0
+            if earlier:
+                self._time = self._last_time(earlier[-1])
+        self._active = segment
+        self._size = end
+
+    def _last_time(self, first: int) -> bytes:
+        segment = Segment(self.directory, first)
+        return line.time_of(segment.last_line(segment.end_of_lines(segment.size()))[1])
+
+    def _heal(self, segment: Segment, end: int, size: int) -> None:
+        """Cut a torn last line, after its bytes have been put aside."""
+        kept = self._put_aside(segment, end, size)
+        try:
+            os.ftruncate(segment.fd, end)
+            files.sync_data(segment.fd)
+        except OSError as error:
+            raise StorageError(segment.path, f"cannot cut a torn line: {files.reason(error)}") from error
+        if self._notify is not None:
+            self._notify(f"{self.name}: cut {size - end} bytes of an append that was killed; they are kept in {kept}")
+
+    def _put_aside(self, segment: Segment, end: int, size: int) -> str:
+        damaged = self.directory.subdirectory(DAMAGED_NAME, create=True)
+        name = f"{names.segment_name(segment.first)}@{end}.{time.time_ns()}"
+        fd = damaged.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            for start in range(end, size, 1 << 20):
+                files.write_all(fd, os.pread(segment.fd, min(1 << 20, size - start), start))
+            os.fsync(fd)
+        except OSError as error:
+            damaged.fail(name, error)
+        finally:
+            os.close(fd)
+        damaged.sync()
+        self.directory.sync()
+        return f"{damaged.path}/{name}"
+
+    # Segments
+
+    def _create_segment(self, first: int) -> None:
+        """Make the segment that starts at `first` the active one. Its name is durable before anything is in it."""
+        if first == 0:
+            for parent in self.directory.parents():
+                parent.sync()
+        try:
+            self._active = Segment(self.directory, first, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL)
+        except FileNotFoundError as error:
+            self.directory.fail(names.segment_name(first), error)
+        self.directory.sync()
+        self._size = 0
+        self._next = first
+        self._carry = 0
+
+    def _roll(self) -> None:
+        """Seal the active segment and begin the next."""
+        self._seal()
+        self._create_segment(self._next)
+        self._settings = None
+
+    def _seal(self) -> None:
+        assert self._active is not None
+        segment, self._active = self._active, None
+        try:
+            os.fsync(segment.fd)
+        except OSError as error:
+            self._mark_unsynced(segment, error)
+        os.fchmod(segment.fd, files.SEALED_MODE)
+        if segment in self._unsynced:
+            self._unsynced.remove(segment)
+
+    def _write_segment(self, batches: Iterable[Sequence[bytes]], common: bytes) -> None:
+        """Seal the active segment and put one with all events of the batches behind it, at once."""
+        new = names.segment_name(self._next) + ".new"
+        fd = self.directory.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            self._time = max(self._time, line.stamp(time.time_ns()))
+            first = following = self._next
+            size = 0
+            for bodies in filter(None, batches):
+                block = line.render(following, self._time, common, bodies, 0)
+                files.write_all(fd, block)
+                following += len(bodies)
+                size += len(block)
+            os.fsync(fd)
+        except BaseException as error:
+            os.unlink(new, dir_fd=self.directory.fd)
+            if isinstance(error, OSError):
+                raise StorageError(self.name, f"stored none of the events: {files.reason(error)}") from error
+            raise
+        finally:
+            os.close(fd)
+        if self._size:
+            self._seal()
+        self.directory.rename(new, names.segment_name(first))
+        self.directory.sync()
+        self._active = Segment(self.directory, first, os.O_RDWR | os.O_APPEND)
+        self._size, self._next, self._carry = size, following, 0
+
+    def _mark_unsynced(self, segment: Segment, error: OSError) -> NoReturn:
+        """Shut the log, since a second sync of the same file may answer "done" for data that are gone."""
+        self._active = None
+        try:
+            os.fchmod(segment.fd, files.UNSYNCED_MODE)
+        except OSError:  # a disk this ill refuses the next write too
+            pass
+        raise SyncError(
+            segment.path,
+            f"cannot sync: {files.reason(error)}; it is not known which of the last events are on disk",
+            hint=REPAIR_HINT,
+        ) from error
+
+
+def segment_offsets(directory: Directory) -> list[int]:
+    """The first offsets of a topic's segments, rising."""
+    return sorted(first for name in directory.names() if (first := names.parse_segment(name)) is not None)
+
+
+def _carry(segment: Segment, start: int, end: int) -> int:
+    """The CRC-32 of all bytes before `end` that no line's crc covers; the last of these lines begins at `start`."""
+    while start:
+        previous, text = segment.last_line(start)
+        if line.crc_of(text):
+            break
+        start = previous
+    carry = 0
+    for at in range(start, end, 1 << 20):
+        carry = crc32(os.pread(segment.fd, min(1 << 20, end - at), at), carry)
+    return carry

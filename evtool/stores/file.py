@@ -1,0 +1,179 @@
+"""The file store: a home directory of topics. See `evtool.log` for what is in a topic."""
+
+from __future__ import annotations
+
+from evtool.errors import NotFoundError
+from evtool.log import files, names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from evtool.log.bounds import Bounds
+    from evtool.log.files import Directory
+    from evtool.log.offsets import Commit
+    from evtool.log.reader import Reader
+    from evtool.log.topic import TopicLog
+    from evtool.log.watch import Watch
+    from evtool.stores.group import FileGroup
+
+TOPICS_NAME = "topics"
+
+
+class FileStore:
+    """Topics in a directory.
+
+    Every method takes a topic by name. It raises UsageError for what cannot be one and, unless it makes what is
+    missing, NotFoundError for one that does not exist.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        create: bool = False,
+        allow_network: bool = False,
+        notify: Callable[[str], None] | None = None,
+    ) -> None:
+        self._notify = notify
+        try:
+            home = files.open_home(path, create=create, allow_network=allow_network)
+            self._topics = _open_topics(home, create)
+        except FileNotFoundError:
+            raise NotFoundError(
+                path, "nothing there yet", hint="the first `evtool append` makes it; or set EVTOOL_HOME"
+            ) from None
+
+    def topics(self) -> list[str]:
+        """The names of all topics, sorted."""
+        return sorted(name for name in self._topics.names() if names.is_name(name))
+
+    def matching(self, pattern: str) -> list[str]:
+        """The topics that match a glob, sorted."""
+        from fnmatch import fnmatchcase
+
+        names.check_pattern(pattern)
+        return [name for name in self.topics() if fnmatchcase(name, pattern)]
+
+    def has(self, topic: str) -> bool:
+        """Whether the topic exists."""
+        names.check_name("topic", topic)
+        try:
+            self._topics.subdirectory(topic)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def writer(self, topic: str) -> TopicLog:
+        """What appends to the topic, which is made if it is missing."""
+        from evtool.log.topic import TopicLog
+
+        names.check_name("topic", topic)
+        return TopicLog(self._topics.subdirectory(topic, create=True), topic, self._notify)
+
+    def reader(self, topic: str, offset: int, on_missed: Callable[[int, int], None] | None = None) -> Reader:
+        """A cursor over the topic, from `offset` on."""
+        from evtool.log.reader import Reader
+
+        return Reader(self._topic(topic), offset, on_missed)
+
+    def bounds(self, topic: str) -> Bounds:
+        """Where the topic begins and ends."""
+        from evtool.log.bounds import Bounds
+
+        return Bounds(self._topic(topic))
+
+    def offset_at(self, topic: str, moment: bytes) -> int:
+        """The offset of the first event at or after `moment` (27 bytes, as in a line)."""
+        from evtool.log import bounds
+
+        return bounds.offset_at(self._topic(topic), moment)
+
+    def offset_back(self, topic: str, count: int) -> int:
+        """The offset of the event that is `count` before the end."""
+        from evtool.log import bounds
+
+        return bounds.offset_back(self._topic(topic), count)
+
+    def time_at(self, topic: str, offset: int) -> bytes | None:
+        """The time of the event with this offset, or of the next one there is; None at the end."""
+        from evtool.log import bounds
+
+        return bounds.time_at(self._topic(topic), offset)
+
+    def groups(self, topic: str) -> list[str]:
+        """The groups that consume the topic, sorted."""
+        from evtool.log import offsets
+
+        try:
+            return offsets.group_names(self._topic(topic).subdirectory(offsets.DIRECTORY_NAME))
+        except FileNotFoundError:
+            return []
+
+    def commits(self, topic: str, group: str) -> list[Commit]:
+        """The latest commits of a group, oldest first. Raises NotFoundError if it has made none."""
+        from evtool.log import offsets
+
+        names.check_name("group", group)
+        try:
+            consumers = self._topic(topic).subdirectory(offsets.DIRECTORY_NAME)
+        except FileNotFoundError:
+            known = []
+        else:
+            known = offsets.read_commits(consumers, group)
+        if not known:
+            raise NotFoundError(group, f"no such group of topic {topic}", hint=nearest(group, self.groups(topic)))
+        return known
+
+    def group(self, topic: str, group: str) -> FileGroup:
+        """The group, to consume for it. Nothing is locked or written yet."""
+        from evtool.stores.group import FileGroup
+
+        return FileGroup(self._topic(topic), names.check_name("group", group))
+
+    def is_active(self, topic: str, group: str) -> bool:
+        """Whether a process is consuming for the group."""
+        from evtool.stores import group as groups
+
+        return groups.is_active(self._topic(topic), names.check_name("group", group))
+
+    def watch(self, topics: Iterable[str], *, for_new: bool = False, wake: int | None = None) -> Watch:
+        """What waits for appends to these topics and, if `for_new`, for topics that are made."""
+        from evtool.log.watch import Watch
+
+        paths = [self._topics.path] if for_new else []
+        return Watch(paths + [self._topic(topic).path for topic in topics], wake)
+
+    def watch_also(self, watch: Watch, topic: str) -> None:
+        """Let `watch` wait for appends to one more topic."""
+        watch.add(self._topic(topic).path)
+
+    def missing(self, topic: str) -> NotFoundError:
+        """The error that says that there is no such topic."""
+        return NotFoundError(topic, "no such topic", hint=nearest(topic, self.topics()))
+
+    def _topic(self, topic: str) -> Directory:
+        names.check_name("topic", topic)
+        try:
+            return self._topics.subdirectory(topic)
+        except FileNotFoundError:
+            raise self.missing(topic) from None
+
+
+def _open_topics(home: Directory, create: bool) -> Directory:
+    try:
+        return home.subdirectory(TOPICS_NAME)
+    except FileNotFoundError:
+        if not create:
+            raise
+    files.sync_name(home.path)  # whoever made the home may have died before its name was durable
+    return home.subdirectory(TOPICS_NAME, create=True)
+
+
+def nearest(name: str, known: list[str]) -> str | None:
+    """A hint with the name that the user may have meant."""
+    from difflib import get_close_matches
+
+    if close := get_close_matches(name, known, n=1, cutoff=0.5):
+        return f"did you mean {close[0]}?"
+    return None
