@@ -6,7 +6,6 @@ from evtool.cli import border, home, reading
 from evtool.delivery.fanout import Fanout
 from evtool.delivery.sinks import check_address
 from evtool.delivery.stop import Stop
-
 from evtool.log import names
 from evtool.stores import where
 
