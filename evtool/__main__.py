@@ -12,7 +12,11 @@ from evtool.cli import border
 def main() -> None:
     """Run the program on sys.argv and end it with the right code."""
     _open_standard_streams()
-    border.leave(answer(sys.argv[1:]))
+    try:
+        code = answer(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 128 + border.SIGINT
+    border.leave(code)
 
 
 def answer(argv: list[str]) -> int:

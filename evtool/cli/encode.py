@@ -11,7 +11,7 @@ from evtool.log import line, payload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 _SPECIFIED = frozenset(("specversion", "data", "data_base64", "datacontenttype", "dataschema"))
 _RENAMED = {"partitionkey": "key", "subject": "key", "time": "eventtime"}
@@ -62,16 +62,11 @@ class Encoder:
         self._key_from = Path(key_from) if key_from else None
         self._id_from = Path(id_from) if id_from else None
         self._cloudevents = cloudevents
-        self._has_ids = cloudevents or id_from is not None
 
-    def encode(self, events: Sequence[bytes]) -> tuple[list[bytes], list[str | None] | None]:
-        """The bodies of events, each one valid JSON, and their ids if they may have any. Raises DataError."""
-        bodies, ids = [], []
-        for event in events:
-            attributes, data = self._split(event)
-            bodies.append(payload.encode_attributes(attributes) + line.DATA + data)
-            ids.append(attributes.get("id"))
-        return bodies, ids if self._has_ids else None
+    def encode(self, event: bytes) -> tuple[bytes, str | None]:
+        """The body of an event that is valid JSON, and its id if it has one. Raises DataError."""
+        attributes, data = self._split(event)
+        return payload.encode_attributes(attributes) + line.DATA + data, attributes.get("id")
 
     def _split(self, event: bytes) -> tuple[dict[str, str], bytes]:
         parsed = orjson.loads(event)

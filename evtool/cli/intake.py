@@ -123,6 +123,9 @@ class Lines:
     def _read(self) -> bytes:
         try:
             return os.read(self._fd, _CHUNK)
+        except BlockingIOError:  # somebody else with the same pipe wants it so
+            self._poll.poll()
+            return self._read()
         except OSError as error:
             raise StorageError("standard input", files.reason(error)) from error
 
@@ -161,14 +164,15 @@ class Checker:
         self._appender = appender
         self._limit = appender.limit
         self._refused = refused
-        self._is_plain = not appender.takes_attributes
+        self._is_plain = not text and not appender.takes_attributes and not appender.has_one_id
+        self._found = 0
 
     def check(self, first: int, lines: list[bytes]) -> tuple[list[bytes], list[str | None] | None]:
         """The bodies and ids of the good ones among lines, the first of which has the number `first`."""
-        if self._is_plain and not self._is_text and len(lines) > _FEW:
+        if self._is_plain and len(lines) > _FEW:
             trimmed = [*filter(None, map(bytes.strip, lines))]
             if self._all_short(trimmed) and payload.all_valid(trimmed):
-                return trimmed, self._appender.ids(len(trimmed))
+                return trimmed, None
         return self._check_each(first, lines)
 
     def _all_short(self, lines: list[bytes]) -> bool:
@@ -190,13 +194,17 @@ class Checker:
                 continue
             bodies.append(body)
             ids.append(event_id)
-        return bodies, None if all(one is None for one in ids) else ids
+        return bodies, self._appender.ids(ids)
 
     def _check_one(self, text: bytes) -> tuple[bytes, str | None]:
         if len(text) > self._limit:
             raise DataError("event", f"longer than {self._limit} bytes")
-        bodies, ids = self._appender.encode([text.decode("utf-8", "surrogateescape")])
-        return bodies[0], ids[0] if ids else None
+        if self._appender.has_one_id and self._found:
+            raise DataError(
+                "event", "--id is for one event, and there is one already; --id-from takes each event's own"
+            )
+        self._found += 1
+        return self._appender.encode(text.decode("utf-8", "surrogateescape"))
 
 
 def _hint(text: bytes) -> str | None:

@@ -55,9 +55,9 @@ class Output:
     def _write(self, data: memoryview) -> int:
         try:
             if self._stop is None:
-                return os.write(STANDARD_OUTPUT, data)
+                return files.write_some(STANDARD_OUTPUT, data)
             with self._stop.interrupting():
-                return os.write(STANDARD_OUTPUT, data)
+                return files.write_some(STANDARD_OUTPUT, data)
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 
+from evtool.cli import border
+from evtool.errors import CorruptionError
 from evtool.log import names
 from evtool.stores.where import seconds_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from evtool.log.bounds import Bounds
@@ -35,10 +38,28 @@ def chosen(store: FileStore, patterns: list[str]) -> list[str]:
     return sorted(found)
 
 
+class Rows(list["Row"]):
+    """Rows of several topics; `damaged` says whether some of a damaged topic are missing."""
+
+    damaged = False
+
+
+def collect(topics: list[str], rows_of: Callable[[str], list[Row]]) -> Rows:
+    """The rows of all these topics. One that is damaged is complained of and does not keep the others back."""
+    rows = Rows()
+    for topic in topics:
+        try:
+            rows += rows_of(topic)
+        except CorruptionError as error:
+            border.complain(error.what, error.why, error.hint)
+            rows.damaged = True
+    return rows
+
+
 def topic_row(store: FileStore, topic: str) -> Row:
     """What `topics` says of one topic."""
     bounds = store.bounds(topic)
-    groups = [group_row(store, topic, group, bounds) for group in store.groups(topic)]
+    groups = group_rows(store, topic, bounds)
     age = None if bounds.last_time is None else max(0.0, time.time() - seconds_of(bounds.last_time))
     return {
         "topic": topic,
@@ -49,6 +70,11 @@ def topic_row(store: FileStore, topic: str) -> Row:
         "age_seconds": age,
         "groups": {row["group"]: row["lag"] for row in groups},
     }
+
+
+def group_rows(store: FileStore, topic: str, bounds: Bounds | None = None) -> list[Row]:
+    """What `groups` says of all groups of a topic."""
+    return [group_row(store, topic, group, bounds) for group in store.groups(topic)]
 
 
 def group_row(store: FileStore, topic: str, group: str, bounds: Bounds | None = None) -> Row:

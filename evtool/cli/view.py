@@ -45,7 +45,9 @@ def write_rows(args: Args, columns: Sequence[Column], rows: Sequence[dict[str, A
 def write(data: bytes) -> None:
     """Write to standard output. Raises StorageError if it takes no more, BrokenPipeError if nobody reads it."""
     try:
-        files.write_all(STANDARD_OUTPUT, data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[files.write_some(STANDARD_OUTPUT, rest) :]
     except BrokenPipeError:
         raise
     except OSError as error:

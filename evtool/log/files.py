@@ -203,12 +203,20 @@ def _mounts() -> Iterator[bytes]:
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
     """Write all of `data`, however many calls that takes. Raises OSError."""
-    written = os.write(fd, data)
-    if written == len(data):
-        return
-    rest = memoryview(data)[written:]
+    rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]
+
+
+def write_some(fd: int, data: bytes | memoryview) -> int:
+    """Write as much of `data` as a stream that others may have set not to block takes; wait until that is something."""
+    while True:
+        try:
+            return os.write(fd, data)
+        except BlockingIOError:
+            import select
+
+            select.select([], [fd], [])
 
 
 def write_all_at(fd: int, data: bytes, position: int) -> None:

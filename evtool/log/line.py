@@ -33,12 +33,18 @@ HEAD_LENGTH = len(START) + OFFSET_DIGITS + len(_TIME) + TIME_LENGTH + len(_AFTER
 KNOWN_ATTRIBUTES = ("key", "type", "source", "id")
 RESERVED_ATTRIBUTES = frozenset(("offset", "time", "crc", "data", "topic"))
 
+_latest_second = (-1, b"")  # since the next stamp is mostly of the same second
+
 
 def stamp(nanoseconds: int) -> bytes:
     """A moment since the epoch as the `time` of a line: UTC, RFC 3339, six digits of a second, 27 bytes."""
+    global _latest_second
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    moment = time.gmtime(seconds)
-    return b"%04d-%02d-%02dT%02d:%02d:%02d.%06dZ" % (*moment[:6], rest // 1000)
+    second, prefix = _latest_second
+    if second != seconds:
+        prefix = b"%04d-%02d-%02dT%02d:%02d:%02d." % time.gmtime(seconds)[:6]
+        _latest_second = seconds, prefix
+    return b"%b%06dZ" % (prefix, rest // 1000)
 
 
 def render(first: int, stamped: bytes, common: bytes, bodies: Sequence[bytes], carry: int) -> bytes:
@@ -57,10 +63,10 @@ def render(first: int, stamped: bytes, common: bytes, bodies: Sequence[bytes], c
     if last > first:
         pattern = START + b"%d" + _TIME + stamped + _AFTER_TIME + common.replace(b"%", b"%%") + b"%b" + END
         lines = b"".join(map(pattern.__mod__, zip(range(first, last), bodies, strict=False)))
-    before = START + b"%d" % last + _TIME + stamped + b'"' + _CRC
-    after = _AFTER_TIME + common + bodies[-1] + END
-    checksum = crc32(after, crc32(_NO_CRC, crc32(before, crc32(lines, carry))))
-    return b"%b%b%08x%b" % (lines, before, checksum, after)
+        carry = crc32(lines, carry)
+    before = b'{"offset":%d,"time":"%b","crc":"' % (last, stamped)
+    after = b'",%b%b}\n' % (common, bodies[-1])
+    return b"%b%b%08x%b" % (lines, before, crc32(after, crc32(_NO_CRC, crc32(before, carry))), after)
 
 
 def is_event(text: bytes) -> bool:
@@ -80,6 +86,21 @@ def is_event(text: bytes) -> bool:
 
 def _is_time(text: bytes) -> bool:
     return len(text) == TIME_LENGTH and text[4:5] == b"-" and text[10:11] == b"T" and text[26:] == b"Z"
+
+
+def parse_tail(text: bytes) -> tuple[int, bytes] | None:
+    """Offset and time of the last one of these whole lines, if that ends an append; None if anything is unusual.
+
+    It is what every append does that finds another one before it, so it looks at no more than it must.
+    """
+    start = text.rfind(b"\n", 0, -1) + 1
+    comma = text.find(b",", start)
+    moment = comma + len(_TIME)
+    end = moment + TIME_LENGTH
+    if not (text.startswith(START, start) and text.startswith(b'","crc":"', end) and text.endswith(END)):
+        return None
+    digits = text[start + len(START) : comma]
+    return (int(digits), text[moment:end]) if digits.isdigit() else None
 
 
 def offset_of(text: bytes) -> int:

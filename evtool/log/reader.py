@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from evtool.log import line
+from evtool.log import files, line
 from evtool.log.segment import Segment
 from evtool.log.topic import segment_offsets
 
@@ -160,6 +160,6 @@ def _copy(source: int, out: int, position: int, count: int) -> int:
     try:
         return os.sendfile(out, source, position, count)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOPNOTSUPP):
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOPNOTSUPP, errno.EAGAIN):
             raise
-    return os.write(out, os.pread(source, min(count, CHUNK), position))
+    return files.write_some(out, os.pread(source, min(count, CHUNK), position))

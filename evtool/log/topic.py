@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 LOCK_NAME = "lock"
 DAMAGED_NAME = "damaged"
 _PACE = 8 << 20  # sync at least every so many bytes, so that nobody has to wait long for the sync of a roll
+_MOST_UNSYNCED = 2  # segments that others have sealed since, which are kept open for their sync
+_LITTLE = 4096
 _WRITABLE = 0o200
+_NEW_SUFFIX = ".new"
 
 
 class TopicLog:
@@ -93,13 +96,13 @@ class TopicLog:
         self.lock(timeout, on_wait)
         try:
             self._find_tail()
+            before = self._size
             if expect is not None and expect != self._next:
                 raise ConditionError(self.name, f"the next offset is {self._next}, not {expect}")
-            before = self._size
             offsets = self._store(bodies, common) if ids is None else self._store_new(bodies, common, ids)
         finally:
             unlock(self._lock_fd)
-        if before // _PACE != self._size // _PACE:
+        if before // _PACE != self._size // _PACE or len(self._unsynced) > _MOST_UNSYNCED:
             self.sync()
         return offsets
 
@@ -190,7 +193,8 @@ class TopicLog:
         if self._active not in self._unsynced:
             self._unsynced.append(self._active)
         try:
-            files.write_all(self._active.fd, block)
+            if os.write(self._active.fd, block) != len(block):
+                self._write_rest(self._active, block)
         except OSError as error:
             stored = self._keep_whole_lines(block)
             first = self._next
@@ -198,6 +202,10 @@ class TopicLog:
         except BaseException:
             self._keep_whole_lines(block)
             raise
+
+    def _write_rest(self, segment: Segment, block: bytes) -> None:
+        """Go on after a write that took only a part, as it does on a disk that is filling up."""
+        files.write_all(segment.fd, memoryview(block)[segment.size() - self._size :])
 
     def _keep_whole_lines(self, block: bytes) -> int:
         """After a write that stopped midway: cut the torn line, keep the others, return how many they are."""
@@ -215,14 +223,26 @@ class TopicLog:
         if self._active is not None:
             status = os.fstat(self._active.fd)
             if status.st_mode & _WRITABLE and status.st_nlink:
-                if status.st_size != self._size:
+                if status.st_size != self._size and not self._catch_up(self._active, status.st_size):
                     self._read_tail(self._active, status.st_size, [])
                 return
         self._open_active()
 
+    def _catch_up(self, segment: Segment, size: int) -> bool:
+        """Take the tail from what others appended since, if that is little and in good order; say whether it was."""
+        if not 0 < size - self._size <= _LITTLE:
+            return False
+        found = line.parse_tail(os.pread(segment.fd, _LITTLE, self._size))
+        if found is None:
+            return False
+        self._next, self._time = found[0] + 1, found[1]
+        self._size, self._carry = size, 0
+        return True
+
     def _open_active(self) -> None:
         self._active = None
         self._settings = None
+        self._remove_unfinished()
         firsts = segment_offsets(self.directory)
         if not firsts:
             self._create_segment(0)
@@ -240,6 +260,12 @@ class TopicLog:
             self._create_segment(self._next)
         else:
             raise SyncError(segment.path, "an earlier sync of this segment failed", hint=REPAIR_HINT)
+
+    def _remove_unfinished(self) -> None:
+        """Remove what an `append_whole` that was killed has left; nothing of it was ever in the log."""
+        for name in self.directory.names():
+            if name.endswith(names.SEGMENT_SUFFIX + _NEW_SUFFIX):
+                os.unlink(name, dir_fd=self.directory.fd)
 
     def _read_tail(self, segment: Segment, size: int, earlier: list[int]) -> None:
         """Take next offset, time and carry from the last line of `segment`, or of the one before if it is empty."""
@@ -325,7 +351,7 @@ class TopicLog:
 
     def _write_segment(self, batches: Iterable[Sequence[bytes]], common: bytes) -> None:
         """Seal the active segment and put one with all events of the batches behind it, at once."""
-        new = names.segment_name(self._next) + ".new"
+        new = names.segment_name(self._next) + _NEW_SUFFIX
         fd = self.directory.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             self._time = max(self._time, line.stamp(time.time_ns()))

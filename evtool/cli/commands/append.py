@@ -35,7 +35,7 @@ def run(args: Args) -> int:
         from evtool.cli import intake
 
         return intake.run(args, appender)
-    bodies, ids = appender.encode(args.events)
+    bodies, ids = _encode_arguments(appender, args.events)
     if args.atomic and ids is None:
         appender.store_whole([bodies])
     else:
@@ -44,6 +44,20 @@ def run(args: Args) -> int:
     if args.verbose:
         home.note(appender.summary())
     return 0
+
+
+def _encode_arguments(appender: Appender, events: list[str]) -> tuple[list[bytes], list[str | None] | None]:
+    """The bodies and ids of the events. Raises the DataError of the first bad one, with its place: all or none."""
+    bodies: list[bytes] = []
+    ids: list[str | None] = []
+    for number, event in enumerate(events, 1):
+        try:
+            body, event_id = appender.encode(event)
+        except DataError as error:
+            raise DataError(f"{appender.log.name}: event {number}", error.why) from None
+        bodies.append(body)
+        ids.append(event_id)
+    return bodies, appender.ids(ids)
 
 
 def _check_usage(args: Args) -> None:
@@ -73,23 +87,20 @@ class Appender:
         self._unacknowledged: list[Sequence[int]] = []
         self._range: list[int] = []
         self._made_encoder: Encoder | None = None
+        self.has_one_id = args.id is not None
         self.takes_attributes = bool(args.key_from or args.id_from or args.cloudevents)
 
-    def encode(self, events: Sequence[str]) -> tuple[list[bytes], list[str | None] | None]:
-        """The bodies of events given as text, and their ids if they have any. Raises DataError."""
-        args = self._args
-        if self.takes_attributes:
-            return self._encoder().encode([payload.check(event) for event in events])
-        make = payload.encode_string if args.text else payload.check
-        bodies = [make(event) for event in events]
-        for body in bodies:
-            if len(body) > self.limit:
-                raise DataError("event", f"{len(body)} bytes are more than the {self.limit} that the topic takes")
-        return bodies, self.ids(len(bodies))
+    def encode(self, event: str) -> tuple[bytes, str | None]:
+        """The body of an event given as text, and its id if it has one. Raises DataError."""
+        body = payload.encode_string(event) if self._args.text else payload.check(event)
+        if len(body) > self.limit:
+            raise DataError("event", f"longer than {self.limit} bytes")
+        return self._encoder().encode(body) if self.takes_attributes else (body, self._args.id)
 
-    def ids(self, count: int) -> list[str | None] | None:
-        """The ids of so many events that carry none themselves."""
-        return [self._args.id] * count if self._args.id is not None else None
+    def ids(self, ids: list[str | None]) -> list[str | None] | None:
+        """The ids of events as they are to be stored: None if no event can have one."""
+        has_ids = self.has_one_id or self._args.id_from is not None or self._args.cloudevents
+        return ids if has_ids else None
 
     def _encoder(self) -> Encoder:
         """What takes attributes out of the events themselves."""

@@ -23,7 +23,7 @@ def run(args: Args) -> int:
     addresses = list(dict.fromkeys(args.to))
     for address in addresses:
         check_address(address, args.topic)
-    reading.open_store(args, [args.topic], wait=True)
+    reading.open_store(args, [args.topic], wait=not args.drain)
     stop = Stop()
     stop.listen()
     fanout = Fanout(

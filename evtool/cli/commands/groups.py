@@ -6,7 +6,7 @@ import os
 
 from evtool.cli import home, overview, view
 from evtool.cli.view import Column
-from evtool.errors import NotFoundError
+from evtool.errors import CorruptionError, NotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,15 +20,14 @@ def run(args: Args) -> int:
     except NotFoundError:
         if args.topics:
             raise NotFoundError(args.topics[0], "no such topic", hint="there are no topics yet") from None
-        rows = []
+        rows = overview.Rows()
     else:
-        topics = overview.chosen(store, args.topics)
-        rows = [overview.group_row(store, topic, group) for topic in topics for group in store.groups(topic)]
+        rows = overview.collect(overview.chosen(store, args.topics), lambda topic: overview.group_rows(store, topic))
     if not rows and os.isatty(1) and not args.json:
         home.note("there are no groups yet; `evtool subscribe TOPIC --group GROUP` makes one")
         return 0
     view.write_rows(args, _COLUMNS, rows)
-    return 0
+    return CorruptionError.exit_code if rows.damaged else 0
 
 
 _COLUMNS = (

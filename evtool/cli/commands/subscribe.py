@@ -30,7 +30,7 @@ def run(args: Args) -> int:
         names.check_name("group", args.group)
     stop = Stop()
     deliver = _deliver(args, patterns, stop)
-    store = reading.open_store(args, patterns, wait=True)
+    store = reading.open_store(args, patterns, wait=not args.drain)
     stop.listen()
     membership = _membership(args, store, start, stop) if args.group is not None else None
     try:
@@ -45,7 +45,7 @@ def run(args: Args) -> int:
             selection,
             groups=membership.groups if membership else None,
             count=count,
-            follow=not args.drain or bool(feed.missing),
+            follow=not args.drain,
             timeout=timeout,
             stop=stop,
         ).run()

@@ -24,7 +24,7 @@ def run(args: Args) -> int:
     output = Output(args)
     store = reading.open_store(args, patterns, wait=args.follow)
     selection = reading.selection(args)
-    start = Where("back", count) if selection.is_everything else EARLIEST
+    start = Where("back", count) if selection.is_everything or count == 0 else EARLIEST
     feed = reading.feed(store, patterns, reading.Span(store, start))
     newest = _newest(feed, selection.apply, count)
     if newest:

@@ -6,7 +6,7 @@ import os
 
 from evtool.cli import home, overview, view
 from evtool.cli.view import Column
-from evtool.errors import NotFoundError
+from evtool.errors import CorruptionError, NotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ def run(args: Args) -> int:
     except NotFoundError:
         if args.topics:
             raise NotFoundError(args.topics[0], "no such topic", hint="there are no topics yet") from None
-        rows = []
+        rows = overview.Rows()
     else:
-        rows = [overview.topic_row(store, topic) for topic in overview.chosen(store, args.topics)]
+        rows = overview.collect(overview.chosen(store, args.topics), lambda topic: [overview.topic_row(store, topic)])
     if not rows and os.isatty(1) and not args.json:
         home.note("there are no topics yet; `evtool append TOPIC` makes one")
         return 0
@@ -30,7 +30,7 @@ def run(args: Args) -> int:
         for row in rows:
             row["groups"] = " ".join(f"{group}:{lag}" for group, lag in row["groups"].items()) or None
     view.write_rows(args, _COLUMNS, rows)
-    return 0
+    return CorruptionError.exit_code if rows.damaged else 0
 
 
 _COLUMNS = (
