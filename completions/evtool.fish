@@ -2,13 +2,13 @@
 
 complete -c evtool -f
 complete -c evtool -n __fish_use_subcommand -s V -l version -d 'Show the version and exit'
-complete -c evtool -n __fish_use_subcommand -a append -d 'Append events to a topic, which is created if it is missing. Silent when all went well'
-complete -c evtool -n __fish_use_subcommand -a tail -d 'Show the last events of a topic and, with -f, those that come'
+complete -c evtool -n __fish_use_subcommand -a append -d 'Append events to a topic'
+complete -c evtool -n __fish_use_subcommand -a tail -d 'Show the last events, then those that come'
 complete -c evtool -n __fish_use_subcommand -a replay -d 'Give out a topic\'s events again, from any point on'
-complete -c evtool -n __fish_use_subcommand -a subscribe -d 'Give out what comes from now on or, as a group, what the group has not had yet; with -- CMD, run CMD for each'
-complete -c evtool -n __fish_use_subcommand -a fanout -d 'Give every event of a topic to every sink; each goes at its own pace and remembers where it is'
-complete -c evtool -n __fish_use_subcommand -a topics -d 'List topics: events, first and next offset, bytes, age of the newest event, groups and their lag'
-complete -c evtool -n __fish_use_subcommand -a groups -d 'List consumer groups: what they have committed, and how far they are behind'
+complete -c evtool -n __fish_use_subcommand -a subscribe -d 'Give out what comes from now on'
+complete -c evtool -n __fish_use_subcommand -a fanout -d 'Give every event of a topic to every sink'
+complete -c evtool -n __fish_use_subcommand -a topics -d 'List topics, how full and how fresh they are'
+complete -c evtool -n __fish_use_subcommand -a groups -d 'List consumer groups and how far behind they are'
 complete -c evtool -s h -l help -d 'Show what the command does and takes'
 
 complete -c evtool -n '__fish_seen_subcommand_from append' -l text -d 'Events are lines of text, not JSON'

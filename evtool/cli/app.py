@@ -12,7 +12,9 @@ import typer
 
 from evtool.cli import border
 from evtool.cli import options as o
+from evtool.cli._table import COMMANDS
 from evtool.cli.argv import Args
+from evtool.stores.file import nearest
 
 app = typer.Typer(
     name="evtool",
@@ -37,13 +39,15 @@ def main(argv: list[str], handler: list[str] | None) -> int:
 
 def _explain(error: typer.TyperException, argv: list[str]) -> int:
     context = getattr(error, "ctx", None)
-    path = context.command_path if context else "evtool"
-    message = error.format_message() if argv else ""
-    if not message:  # no command at all
-        typer.echo(context.get_help() if context else "", err=True)
-        return 2
-    what = path.partition(" ")[2] or "usage"
-    border.complain(what, message.rstrip(".").replace("\n", " "), f"see {path} --help")
+    message = error.format_message().rstrip(".").replace("\n", " ").replace("Value error, ", "")
+    if not argv:
+        border.say(f"{context.get_help() if context else message}\n")
+    elif argv[0] in COMMANDS:
+        border.complain(argv[0], message[:1].lower() + message[1:], f"see evtool {argv[0]} --help")
+    elif argv[0].startswith("-"):
+        border.complain("usage", message[:1].lower() + message[1:], "see evtool --help")
+    else:
+        border.complain(argv[0], "no such command", nearest(argv[0], list(COMMANDS)) or "see evtool --help")
     return error.exit_code
 
 
@@ -75,9 +79,7 @@ def append(
     topic: o.Topic,
     events: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[EVENT]...", help="Events as JSON; none, or -, reads them from standard input, one a line."
-        ),
+        typer.Argument(metavar="EVENT", help="Events as JSON; none, or -, reads them from standard input, one a line."),
     ] = None,
     text: Annotated[bool, typer.Option("--text", help="Events are lines of text, not JSON.")] = False,
     key: Annotated[str | None, typer.Option("--key", "-k", metavar="KEY", help="What the events are about.")] = None,
@@ -128,7 +130,10 @@ def append(
     quiet: o.Quiet = False,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
-    """Append events to a topic, which is created if it is missing. Silent when all went well."""
+    """Append events to a topic.
+
+    The topic is created if it is missing. Silent when all went well.
+    """
     return _run(context)
 
 
@@ -148,7 +153,7 @@ def tail(
     quiet: o.Quiet = False,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
-    """Show the last events of a topic and, with -f, those that come."""
+    """Show the last events, then those that come."""
     return _run(context)
 
 
@@ -206,7 +211,10 @@ def subscribe(
     quiet: o.Quiet = False,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
-    """Give out what comes from now on or, as a group, what the group has not had yet; with -- CMD, run CMD for each."""
+    """Give out what comes from now on.
+
+    As a group: what the group has not had yet, and then what comes. With -- CMD: run CMD for each event.
+    """
     return _run(context)
 
 
@@ -230,7 +238,10 @@ def fanout(
     quiet: o.Quiet = False,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
-    """Give every event of a topic to every sink; each goes at its own pace and remembers where it is."""
+    """Give every event of a topic to every sink.
+
+    Each sink goes at its own pace and remembers where it is.
+    """
     return _run(context)
 
 
@@ -242,7 +253,10 @@ def topics(
     color: o.Color = "auto",
     allow_nfs: o.AllowNfs = False,
 ) -> int:
-    """List topics: events, first and next offset, bytes, age of the newest event, groups and their lag."""
+    """List topics, how full and how fresh they are.
+
+    Shown are events, first and next offset, bytes, age of the newest event, and groups with their lag.
+    """
     return _run(context)
 
 
@@ -254,7 +268,7 @@ def groups(
     color: o.Color = "auto",
     allow_nfs: o.AllowNfs = False,
 ) -> int:
-    """List consumer groups: what they have committed, and how far they are behind."""
+    """List consumer groups and how far behind they are."""
     return _run(context)
 
 

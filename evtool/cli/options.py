@@ -10,12 +10,12 @@ Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic.", show_d
 Topics = Annotated[
     list[str],
     typer.Argument(
-        metavar="TOPIC...", help="Topics, or a glob such as 'orders.*'; several are merged by time.", show_default=False
+        metavar="TOPIC", help="Topics, or a glob such as 'orders.*'; several are merged by time.", show_default=False
     ),
 ]
 SomeTopics = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[TOPIC]...", help="Topics, or a glob; all if none is named.", show_default=False),
+    typer.Argument(metavar="TOPIC", help="Topics, or a glob; all if none is named.", show_default=False),
 ]
 Key = Annotated[str | None, typer.Option("--key", "-k", metavar="KEY", help="Only events with this key.")]
 Type = Annotated[str | None, typer.Option("--type", "-t", metavar="TYPE", help="Only events of this type.")]
