@@ -46,6 +46,7 @@ class Feed:
         self._wake = wake
         self._ends_at = ends_at
         self._has_ended = False
+        self._has_changed = False
         self._watch: Watch | None = None
         self._sources: dict[str, Source] = {}
         self._pending: dict[str, Iterator[bytes]] = {}
@@ -105,15 +106,23 @@ class Feed:
             self._watch = self._store.watch(self._sources, for_new=self._awaits_topics(), wake=self._wake)
             self._join_new(late=True)
             return True
-        changed = self._watch.wait(self._until_end(timeout))
+        if self._has_changed and self._look_around():
+            return True
+        self._has_changed = self._watch.wait(self._until_end(timeout))
         if self._ends_at is not None and time.time() >= self._ends_at:
             self._has_ended = True
             return True
-        if changed:
-            if self._awaits_topics():
-                self._join_new(late=True)
-            self._check_topics()
-        return changed
+        return self._has_changed
+
+    def _look_around(self) -> bool:
+        """After a change, and after what it brought was read: see whether topics came or went; say whether any came."""
+        for topic, source in self._sources.items():
+            if source.reader.directory.is_gone():
+                raise NotFoundError(topic, "the topic was removed")
+        known = len(self._sources)
+        if self._awaits_topics():
+            self._join_new(late=True)
+        return len(self._sources) > known
 
     def _until_end(self, timeout: float | None) -> float | None:
         if self._ends_at is None:
@@ -123,11 +132,6 @@ class Feed:
 
     def _awaits_topics(self) -> bool:
         return bool(self.missing) or any(map(names.is_pattern, self._patterns))
-
-    def _check_topics(self) -> None:
-        for topic, source in self._sources.items():
-            if source.reader.directory.is_gone():
-                raise NotFoundError(topic, "the topic was removed")
 
     def _join_new(self, late: bool) -> None:
         for topic in self._matching():

@@ -24,6 +24,7 @@ class Source:
         self.is_finished = False
         self._until_offset = until_offset
         self._until_time = until_time
+        self._has_end = until_offset is not None or until_time is not None
 
     def read(self) -> bytes:
         """The next lines; empty at the end of the log, or when finished."""
@@ -32,7 +33,7 @@ class Source:
         if self.is_finished:
             return b""
         lines = self.reader.read()
-        if lines and self._is_beyond(last_line(lines)):
+        if lines and self._has_end and self._is_beyond(last_line(lines)):
             self.is_finished = True
             return self._cut(lines)
         return lines

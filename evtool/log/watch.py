@@ -29,7 +29,7 @@ class Watch:
     """
 
     def __init__(self, paths: Iterable[str] = (), wake: int | None = None) -> None:
-        self._wake = wake
+        self._is_noted = False
         self._poll = select.poll()
         if wake is not None:
             self._poll.register(wake, select.POLLIN)
@@ -54,13 +54,19 @@ class Watch:
             self._stop()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for a change, at most `timeout` seconds; say whether there may have been one."""
+        """Wait for a change, at most `timeout` seconds; say whether there may have been one.
+
+        The system's notes of a change are taken away only at the next call, which then returns at once: whoever waits
+        for an event has it sooner by that, and looks once more after all notes of what it has seen are gone.
+        """
         if self._fd < 0:
             return self._wait_a_little(timeout)
+        if self._is_noted:
+            os.read(self._fd, 65536)
+            self._is_noted = False
+            return True
         ready = self._poll.poll(None if timeout is None else max(0, timeout) * 1000)
-        for fd, _ in ready:
-            if fd == self._fd:
-                os.read(fd, 65536)
+        self._is_noted = any(fd == self._fd for fd, _ in ready)
         return bool(ready)
 
     def _wait_a_little(self, timeout: float | None) -> bool:
