@@ -1,22 +1,41 @@
-# make demo    set up here and run the main job on real input, each command shown
-# make test    the test suite
-# make check   everything that must hold before a commit
-# make bench   the figures, as ratios against things that stand still
+# make demo      set up here and run the main job on real input, each command shown
+# make test      the test suite
+# make lint      format, lint, types, and that all that is generated is current
+# make check     everything that must hold before a commit
+# make bench     the figures, as ratios against things that stand still
 # make generate  argument table, completions and OPTIONS of the man pages, from the declaration in evtool/cli/app.py
+#
+# Needs GNU make and Python 3.11 or newer; everything else goes into .venv. PYTHON=… chooses another Python.
 
-PYTHON ?= python3
-VENV   ?= .venv
-BIN    := $(VENV)/bin
-READY  := $(VENV)/.ready
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
 PYTEST_ARGS ?= -n auto
+
+# The first Python that is new enough; asked for only when .venv is made.
+ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for one in python3 python3.13 python3.12 python3.11; do \
+	$$one -c '$(ENOUGH)' 2>/dev/null && { echo $$one; break; }; done)
+
+# A start must not pay for compiling, so nobody may forbid Python to keep what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint check generate bench clean
 
-# An editable install, compiled: a start must not pay for compiling.
+# Made anew when pyproject.toml changed, and when the last attempt did not come to its end.
 $(READY): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --quiet --group dev --editable .
+	@[ -n "$(PYTHON)" ] || { \
+	  echo "make: evtool needs Python 3.11 or newer, and python3 is $$(python3 -V 2>/dev/null || echo missing)." >&2; \
+	  echo "hint: install a newer one, or name one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c '$(ENOUGH)' 2>/dev/null || { \
+	  echo "make: evtool needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>/dev/null || echo missing)." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "make: $(PYTHON) cannot make a virtual environment: its modules venv and ensurepip are missing." >&2; \
+	  echo "hint: on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --group dev --editable .
+	$(BIN)/python -m compileall -q evtool
 	@touch $@
 
 demo: $(READY)
@@ -30,6 +49,8 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m evtool.cli.generate --check
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck .ci/run tests/*.sh; \
+	else echo "shellcheck is not installed: the shell scripts were not checked"; fi
 
 check: lint test
 
@@ -37,6 +58,7 @@ generate: $(READY)
 	$(BIN)/python -m evtool.cli.generate
 
 bench: $(READY)
+	$(BIN)/python -m compileall -q evtool
 	$(BIN)/python -m tests.bench
 
 clean:

@@ -184,7 +184,7 @@ class Topic:
 
         Raises NotFoundError if there is no such topic.
         """
-        first = _where(start).resolve(self._store, self.name)
+        first = _where(start).begin(self._store, self.name)
         end = None if until is None else _where(until).resolve(self._store, self.name)
         for event in _events(self._store, self.name, self._store.reader(self.name, first), follow, timeout):
             if end is not None and event.offset >= end:
@@ -242,7 +242,7 @@ class Group:
         self._group = group
         position = group.committed
         if position is None:
-            position = self._start.resolve(self._store, self._topic)
+            position = self._start.begin(self._store, self._topic)
             group.commit(position)
         self._reader = self._store.reader(self._topic, position)
         self._synced = time.monotonic()

@@ -18,7 +18,7 @@ They are printed in one place, `evtool.cli.border`, as ``evtool: what: why`` and
 
 from __future__ import annotations
 
-REPAIR_HINT = "nothing was changed; keep a copy of the topic: `evtool repair` (from version 0.3 on) mends it"
+REPAIR_HINT = "keep a copy of the topic and change nothing in it: `evtool repair` (from version 0.3 on) mends it"
 
 
 class EvtoolError(Exception):

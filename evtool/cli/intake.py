@@ -63,15 +63,19 @@ def _store_whole(source: Lines, checker: Checker, appender: Appender, refused: R
     """Check the whole input, kept in a file without a name, before any of it is stored."""
     import tempfile
 
+    count = 0
     with tempfile.TemporaryFile() as spool:
         for first, lines in source.batches():
-            bodies, ids = checker.check(first, lines)
-            if ids is not None:
-                raise DataError(appender.log.name, "--atomic cannot tell what is already there: leave --id away")
+            bodies, _ = checker.check(first, lines)
+            count += len(bodies)
             spool.write(b"".join(b"%b\n" % body for body in bodies))
         if refused.count:
             raise DataError(appender.log.name, "nothing was stored, as --atomic demands")
-        appender.store_whole(_spooled(spool))
+        if count > 1:
+            appender.store_whole(_spooled(spool))
+        else:  # stored whole or not at all anyway, and not worth a segment
+            for bodies in _spooled(spool):
+                appender.store(bodies, None)
     appender.acknowledge()
 
 

@@ -60,7 +60,7 @@ def topic_row(store: FileStore, topic: str) -> Row:
     """What `topics` says of one topic."""
     bounds = store.bounds(topic)
     groups = group_rows(store, topic, bounds)
-    age = None if bounds.last_time is None else max(0.0, time.time() - seconds_of(bounds.last_time))
+    age = None if bounds.last_time is None else round(max(0.0, time.time() - seconds_of(bounds.last_time)), 6)
     return {
         "topic": topic,
         "events": bounds.next - bounds.first,

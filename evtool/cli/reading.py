@@ -99,7 +99,7 @@ class Span:
 
     def source(self, topic: str, late: bool) -> Source:
         """The events of one topic within this span."""
-        first = (where.EARLIEST if late else self._start).resolve(self._store, topic)
+        first = (where.EARLIEST if late else self._start).begin(self._store, topic)
         until_offset, until_time = self._end(topic)
         reader = self._store.reader(topic, first, lambda low, high: say_missed(topic, low, high))
         return Source(topic, reader, until_offset, until_time)

@@ -77,7 +77,7 @@ def _write_table(args: Args, columns: Sequence[Column], rows: Sequence[dict[str,
     for row in rows:
         table.add_row(*(_shown(column, row[column.key]) for column in columns))
     color = wants_color(args)
-    console = Console(no_color=not color, force_terminal=color or None, highlight=False, markup=False, emoji=False)
+    console = Console(no_color=not color, force_terminal=color, highlight=False, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(table)
     write(capture.get().encode())

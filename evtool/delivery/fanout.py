@@ -53,7 +53,7 @@ class Fanout:
         self._on_error = on_error
         self._on_standby = on_standby
         self._on_missed = on_missed
-        self.committed: dict[str, int] = {}
+        self.committed = dict.fromkeys(addresses, 0)
         self.failed: set[str] = set()
         self._threads = [threading.Thread(target=self._serve, args=(one,), daemon=True) for one in addresses]
 
@@ -94,6 +94,7 @@ class Fanout:
             store, group_name(address), self._start, self._stop, on_standby=self._on_standby, on_missed=self._on_missed
         )
         try:
+            membership.acquire(store.named([self._topic]))
             feed = Feed(store, [self._topic], membership.join, self._stop.fd)
             consumer = Consumer(
                 feed,

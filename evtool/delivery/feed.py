@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from evtool.log.watch import Watch
     from evtool.stores.file import FileStore
 
-    Begin = Callable[[str, bool], Source]
+    Begin = Callable[[str, bool], Source | None]
 
 _BLOCK = 1 << 18
+_TRY_AGAIN_SECONDS = 0.05
 
 
 class Feed:
@@ -27,7 +28,8 @@ class Feed:
     A single topic's lines come as they are stored; those of several have an attribute `topic` that tells them apart.
     Topics that appear later are joined in, from their beginning, while the feed is waited on.
 
-    begin: makes the source for a topic; its second argument says whether the topic appeared later.
+    begin: makes the source for a topic; its second argument says whether the topic appeared later. None means that it
+        cannot begin there now, and is asked again.
     wake: a descriptor that ends a wait when it can be read.
     ends_at: when the feed is finished whatever there is, in seconds since the epoch.
     """
@@ -49,6 +51,7 @@ class Feed:
         self._has_changed = False
         self._watch: Watch | None = None
         self._sources: dict[str, Source] = {}
+        self._deferred: dict[str, bool] = {}
         self._pending: dict[str, Iterator[bytes]] = {}
         self._heap: list[tuple[bytes, str, bytes]] = []
         self._positions: dict[str, int] = {}
@@ -108,6 +111,8 @@ class Feed:
             return True
         if self._has_changed and self._look_around():
             return True
+        if self._deferred:
+            return self._try_deferred(timeout)
         self._has_changed = self._watch.wait(self._until_end(timeout))
         if self._ends_at is not None and time.time() >= self._ends_at:
             self._has_ended = True
@@ -124,6 +129,21 @@ class Feed:
             self._join_new(late=True)
         return len(self._sources) > known
 
+    def _try_deferred(self, timeout: float | None) -> bool:
+        """As `wait`, while there are topics that could not be begun in yet."""
+        assert self._watch is not None
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._deferred and (deadline is None or time.monotonic() < deadline):
+            if self._watch.wait(_TRY_AGAIN_SECONDS):
+                self._has_changed = True
+                return True
+            known = len(self._sources)
+            for topic, late in list(self._deferred.items()):
+                self._join(topic, late)
+            if len(self._sources) > known:
+                return True
+        return False
+
     def _until_end(self, timeout: float | None) -> float | None:
         if self._ends_at is None:
             return timeout
@@ -134,20 +154,19 @@ class Feed:
         return bool(self.missing) or any(map(names.is_pattern, self._patterns))
 
     def _join_new(self, late: bool) -> None:
-        for topic in self._matching():
-            if topic not in self._sources:
+        for topic in self._store.named(self._patterns):
+            if topic not in self._sources and topic not in self._deferred:
                 if self._watch is not None:
                     self._store.watch_also(self._watch, topic)
-                self._sources[topic] = self._begin(topic, late)
+                self._join(topic, late)
 
-    def _matching(self) -> list[str]:
-        there: dict[str, None] = {}
-        for pattern in self._patterns:
-            if names.is_pattern(pattern):
-                there.update(dict.fromkeys(self._store.matching(pattern)))
-            elif self._store.has(pattern):
-                there[pattern] = None
-        return list(there)
+    def _join(self, topic: str, late: bool) -> None:
+        source = self._begin(topic, late)
+        if source is None:
+            self._deferred[topic] = late
+        else:
+            self._sources[topic] = source
+            self._deferred.pop(topic, None)
 
     def _refill(self, topic: str) -> None:
         lines = self._sources[topic].read()

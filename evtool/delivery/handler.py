@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 
 from evtool.delivery.stop import Stop, Stopped
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from evtool.delivery.consumer import Handled
 
 _ATTRIBUTES = ("key", "type", "id")
-_FAILED_TO_START = 127
+_SYNC_SECONDS = 1.0
 
 
 class Handler:
@@ -42,7 +43,7 @@ class Handler:
             if self._stop is not None:
                 self._stop.check()
             whole = text + b"\n"
-            status = self._run(whole)
+            status = self._run(whole, handled)
             if status != 0:
                 if self._stop is not None and self._stop.is_set:
                     raise Stopped
@@ -53,8 +54,11 @@ class Handler:
             handled(whole)
         handled(None)
 
-    def _run(self, text: bytes) -> int:
-        """Run the command for one line; return its exit code, or minus the signal that killed it."""
+    def _run(self, text: bytes, handled: Handled) -> int:
+        """Run the command for one line; return its exit code, or minus the signal that killed it.
+
+        As long as it runs, `handled` is called now and then with no lines, so that earlier commits become durable.
+        """
         fd = _as_file(text)
         try:
             pid = os.posix_spawn(
@@ -68,6 +72,8 @@ class Handler:
             raise EvtoolError(self._command[0], error.strerror or str(error)) from error
         finally:
             os.close(fd)
+        while not _has_ended(pid, _SYNC_SECONDS):
+            handled(b"")
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     def _variables(self, text: bytes) -> dict[str, str]:
@@ -82,6 +88,20 @@ class Handler:
         if "topic" in head:
             known["EVTOOL_TOPIC"] = head["topic"]
         return known
+
+
+def _has_ended(pid: int, seconds: float) -> bool:
+    """Wait for the end of a child at most so many seconds, where the system can; say whether to wait no more."""
+    try:
+        fd = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return True
+    try:
+        ended = select.poll()
+        ended.register(fd, select.POLLIN)
+        return bool(ended.poll(seconds * 1000))
+    finally:
+        os.close(fd)
 
 
 def _as_file(text: bytes) -> int:

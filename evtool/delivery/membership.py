@@ -7,7 +7,7 @@ from evtool.stores.where import EARLIEST, LATEST, Where
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from evtool.delivery.stop import Stop
     from evtool.stores.file import FileStore
@@ -42,16 +42,28 @@ class Membership:
         self._stop = stop
         self._on_standby = on_standby
         self._on_missed = on_missed
+        self._said: set[str] = set()
 
-    def join(self, topic: str, late: bool) -> Source:
-        """Acquire the group in one topic and give out what it has not had. Raises Stopped while it stands by."""
-        group = self._store.group(topic, self._group)
-        self._acquire(topic, group)
-        self.groups[topic] = group
+    def acquire(self, topics: Iterable[str]) -> None:
+        """Become the one that consumes in all of these topics. Raises Stopped while it stands by.
+
+        While it waits for one of them it holds none: two that each wait for what the other has would wait for ever.
+        """
+        wanted = sorted(topics)
+        while not all(map(self._try_acquire, wanted)):
+            self.leave()
+            if self._stop.wait(_STANDBY_SECONDS):
+                self._stop.check()
+
+    def join(self, topic: str, late: bool) -> Source | None:
+        """What the group has not had of a topic; None as long as another process consumes for it there."""
+        if not self._try_acquire(topic):
+            return None
+        group = self.groups[topic]
         position = group.committed
         if position is None:
             start = self._start or (EARLIEST if late else LATEST)
-            position = start.resolve(self._store, topic)
+            position = start.begin(self._store, topic)
             group.commit(position)
             group.sync()
         return Source(
@@ -64,13 +76,17 @@ class Membership:
 
     def leave(self) -> None:
         """Let another process consume for the group."""
-        for group in self.groups.values():
-            group.release()
+        while self.groups:
+            self.groups.popitem()[1].release()
 
-    def _acquire(self, topic: str, group: FileGroup) -> None:
+    def _try_acquire(self, topic: str) -> bool:
+        if topic in self.groups:
+            return True
+        group = self._store.group(topic, self._group)
         if group.try_acquire():
-            return
-        self._on_standby(topic, self._group)
-        while not group.try_acquire():
-            if self._stop.wait(_STANDBY_SECONDS):
-                self._stop.check()
+            self.groups[topic] = group
+            return True
+        if topic not in self._said:
+            self._said.add(topic)
+            self._on_standby(topic, self._group)
+        return False

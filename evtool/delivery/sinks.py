@@ -23,11 +23,11 @@ def group_name(address: str) -> str:
     """The group under which a sink remembers where it is: readable, and another one for every address."""
     kind, _, place = address.partition(":")
     if kind == "file":  # the same file from wherever it is named
-        address = f"{kind}:{os.path.abspath(place)}"
-    readable = "".join(one if one in _NAME_LETTERS else "-" for one in address.lower())
+        place = os.path.abspath(place)
+    readable = "".join(one if one in _NAME_LETTERS else "-" for one in place.lower())
     while "--" in readable:
         readable = readable.replace("--", "-")
-    return f"fanout.{readable.strip('-')[:40]}.{crc32(os.fsencode(address)):08x}"
+    return f"fanout.{kind}-{readable[-32:].strip('-')}.{crc32(os.fsencode(f'{kind}:{place}')):08x}"
 
 
 def check_address(address: str, topic: str) -> tuple[str, str]:
@@ -57,8 +57,10 @@ class TopicSink:
         self._log = log
 
     def deliver(self, lines: bytes, handled: Handled) -> None:
-        """Append these lines and make them durable."""
-        self._log.append([line.body_of(text + b"\n") for text in lines.split(b"\n")[:-1]])
+        """Append these lines and make them durable. Those with an id that is there already are not stored again."""
+        events = lines.split(b"\n")[:-1]
+        ids = [line.attributes(text).get("id") for text in events] if b',"id":' in lines else None
+        self._log.append([line.body_of(text + b"\n") for text in events], ids=ids)
         self._log.sync()
         handled(None)
 

@@ -82,5 +82,5 @@ def _lock_before(fd: int, what: str, timeout: float) -> None:
             pid = holder(fd)
             who = f"process {pid}" if pid else "another process"
             hint = f"see what it does: ps -fp {pid}" if pid else None
-            raise BusyError(what, f"{who} has held the lock for {timeout:g} s", pid=pid, hint=hint)
+            raise BusyError(what, f"{who} holds the lock; gave up after {timeout:g} s", pid=pid, hint=hint)
         time.sleep(_POLL_SECONDS)

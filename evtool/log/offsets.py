@@ -87,6 +87,7 @@ class Commits:
         self._fd = -1
         self._open()
         self._dirty = False
+        self._is_suspect = False  # a sync of the file failed
 
     def __del__(self) -> None:
         if self._fd >= 0:
@@ -96,7 +97,7 @@ class Commits:
     def commit(self, committed: int) -> None:
         """Say that everything before the offset `committed` is handled. One small write; durable after `sync`."""
         text = render(committed, line.stamp(time.time_ns()))
-        if self._size + len(text) > _LARGEST:
+        if self._size + len(text) > _LARGEST or self._is_suspect:
             self._write_anew(text)
         else:
             self._write(text)
@@ -104,14 +105,15 @@ class Commits:
         self._dirty = True
 
     def sync(self) -> None:
-        """Make the commits durable."""
+        """Make the commits durable. Raises StorageError; then the next commit goes to a new file."""
         if not self._dirty:
             return
+        self._dirty = False  # a second sync of the same file proves nothing, so it is not asked for one
         try:
             files.sync_data(self._fd)
         except OSError as error:
+            self._is_suspect = True
             raise StorageError(self._path, f"cannot sync: {files.reason(error)}") from error
-        self._dirty = False
 
     @property
     def _path(self) -> str:
@@ -154,6 +156,7 @@ class Commits:
         self._directory.rename(new, self._name)
         self._directory.sync()
         self._size = len(kept) + len(text)
+        self._is_suspect = False
 
 
 def _newest(text: bytes) -> bytes:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _BLANK = " \t\n\r"
 _QUICK_LENGTH = 4096  # characters; a nesting deeper than orjson's 1,024 does not fit in without being counted
 _QUICK_DEPTH = 500
+_LONGEST_ATTRIBUTE = 1 << 16  # a handler gets some in its environment, where Linux allows 128 KiB a variable
 _ESCAPED = frozenset(chr(code) for code in (*range(0x20), ord('"'), ord("\\")))
 
 
@@ -76,7 +77,11 @@ def encode_string(text: str) -> bytes:
 
 def encode_attributes(attributes: Mapping[str, str]) -> bytes:
     """Attributes as the beginning of a line's body: ``"key":"u1","type":"order.paid",``. Raises DataError."""
-    return b"".join(b'"%b":%b,' % (name.encode(), encode_string(text)) for name, text in attributes.items())
+    encoded = {name: encode_string(text) for name, text in attributes.items()}
+    for name, value in encoded.items():
+        if len(value) > _LONGEST_ATTRIBUTE:
+            raise DataError(name, f"longer than {_LONGEST_ATTRIBUTE} bytes")
+    return b"".join(b'"%b":%b,' % (name.encode(), value) for name, value in encoded.items())
 
 
 def end_of_string(text: bytes, start: int) -> int:

@@ -55,6 +55,16 @@ class FileStore:
         names.check_pattern(pattern)
         return [name for name in self.topics() if fnmatchcase(name, pattern)]
 
+    def named(self, patterns: Iterable[str]) -> list[str]:
+        """The topics there are of those that are named, by themselves or by a glob; each once."""
+        there: dict[str, None] = {}
+        for pattern in patterns:
+            if names.is_pattern(pattern):
+                there.update(dict.fromkeys(self.matching(pattern)))
+            elif self.has(pattern):
+                there[pattern] = None
+        return list(there)
+
     def has(self, topic: str) -> bool:
         """Whether the topic exists."""
         names.check_name("topic", topic)

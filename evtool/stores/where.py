@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from evtool.errors import UsageError
+from evtool.errors import ConditionError, UsageError
 from evtool.log import line, names
 
 TYPE_CHECKING = False
@@ -46,6 +46,13 @@ class Where:
             bounds = store.bounds(topic)
             return bounds.first if self.kind == "earliest" else bounds.next
         return value if self.kind == "offset" else store.offset_back(topic, value)
+
+    def begin(self, store: FileStore, topic: str) -> int:
+        """The same, as a place to begin at. Raises ConditionError beyond the end of the log, which may have lost it."""
+        offset = self.resolve(store, topic)
+        if offset and offset > (end := store.bounds(topic).next):
+            raise ConditionError(topic, f"there is no offset {offset} yet, the next is {end}")
+        return offset
 
 
 EARLIEST = Where("earliest")

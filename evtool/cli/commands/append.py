@@ -36,7 +36,7 @@ def run(args: Args) -> int:
 
         return intake.run(args, appender)
     bodies, ids = _encode_arguments(appender, args.events)
-    if args.atomic and ids is None:
+    if args.atomic and len(bodies) > 1:
         appender.store_whole([bodies])
     else:
         appender.store(bodies, ids)
@@ -69,6 +69,8 @@ def _check_usage(args: Args) -> None:
         raise UsageError("append", "--text has no fields for --cloudevents, --key-from or --id-from")
     if args.expect_offset is not None and args.expect_offset < 0:
         raise UsageError("append", "--expect-offset is below 0")
+    if args.atomic and (args.id is not None or args.id_from is not None or args.cloudevents):
+        raise UsageError("append", "--atomic cannot leave out what is already there: --id, --id-from and --cloudevents")
     if args.id is not None and len(args.events) > 1:
         raise UsageError("append", "--id is for one event", hint="--id-from takes each event's own")
 
@@ -144,6 +146,8 @@ class Appender:
         """What was stored, in words."""
         if not self._range:
             return f"{self.log.name}: stored no events"
+        if self.stored == 1:
+            return f"{self.log.name}: stored 1 event, offset {self._range[0]}"
         return f"{self.log.name}: stored {self.stored} events, offsets {self._range[0]} to {self._range[1]}"
 
     def _count(self, offsets: Sequence[int]) -> None:
@@ -169,7 +173,9 @@ def _attributes(args: Args) -> bytes:
     attributes = {name: value for name, value in given if value is not None}
     for one in args.attr:
         name, equals, value = one.partition("=")
-        if not equals or not line.is_attribute_name(name) or name in line.RESERVED_ATTRIBUTES:
+        if name in line.RESERVED_ATTRIBUTES:
+            raise UsageError(repr(one), f"{name} is a name of evtool's own")
+        if not equals or not line.is_attribute_name(name):
             raise UsageError(repr(one), "not an attribute", hint="say NAME=VALUE, the name of 1 to 20 of a-z 0-9")
         if name in line.KNOWN_ATTRIBUTES:
             raise UsageError(repr(one), f"there is an option for that: --{name}")

@@ -35,6 +35,7 @@ def run(args: Args) -> int:
     membership = _membership(args, store, start, stop) if args.group is not None else None
     try:
         if membership is not None:
+            membership.acquire(store.named(patterns))
             feed = Feed(store, patterns, membership.join, stop.fd)
         else:
             span = reading.Span(store, start or where.LATEST)
