@@ -26,6 +26,7 @@ _DIM, _BOLD, _CYAN, _PLAIN = b"\x1b[2m", b"\x1b[1m", b"\x1b[36m", b"\x1b[0m"
 class Output:
     """Writes events to standard output in the form that was asked for.
 
+    `is_verbatim`: whether stored lines are written just as they are, so that nobody needs to look at them.
     Given to a consumer, its `deliver` counts events as handled when all of their bytes are written.
     """
 
@@ -33,15 +34,11 @@ class Output:
         self._stop = stop
         self._delimiter = b"\0" if args.null else b"\n"
         self._render = _renderer(args, os.isatty(STANDARD_OUTPUT))
-
-    @property
-    def is_verbatim(self) -> bool:
-        """Whether stored lines are written just as they are, so that nobody needs to look at them."""
-        return self._render is None and self._delimiter == b"\n"
+        self.is_verbatim = self._render is None and self._delimiter == b"\n"
 
     def deliver(self, lines: bytes, handled: Handled) -> None:
         """Write these lines. Raises BrokenPipeError, StorageError or, when told to stop in between, Stopped."""
-        data = self._rendered(lines)
+        data = lines if self.is_verbatim else self._rendered(lines)
         rest = memoryview(data)
         try:
             while rest:
@@ -65,7 +62,7 @@ class Output:
 
     def _rendered(self, lines: bytes) -> bytes:
         if self._render is None:
-            return lines if self._delimiter == b"\n" else lines.replace(b"\n", self._delimiter)
+            return lines.replace(b"\n", self._delimiter)
         shown = [self._render(text + b"\n") for text in lines.split(b"\n")[:-1]]
         return self._delimiter.join(shown) + self._delimiter
 

@@ -48,6 +48,7 @@ class Consumer:
         self._feed = feed
         self._deliver = deliver
         self._selection = selection
+        self._wants_all = selection.is_everything
         self._groups = {} if groups is None else groups
         self._left = count
         self._follow = follow
@@ -83,7 +84,7 @@ class Consumer:
         lines = self._feed.read()
         if not lines:
             return self._follow and not self._feed.is_finished and self._wait()
-        self._hand_on(self._selection.apply(lines))
+        self._hand_on(lines if self._wants_all else self._selection.apply(lines))
         return True
 
     def _hand_on(self, wanted: bytes) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 SEALED_MODE = 0o444
+WRITABLE = 0o200  # the bit that the active segment has and a sealed one has not
 UNSYNCED_MODE = 0o400  # a sync of this file has failed, see `SyncError`
 
 _BASE_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC

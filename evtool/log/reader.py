@@ -31,7 +31,7 @@ class Reader:
     on_missed: called with the first and the last offset of events that were trimmed away before they were read.
     """
 
-    __slots__ = ("_on_missed", "_position", "_segment", "directory", "next_offset")
+    __slots__ = ("_is_newest", "_on_missed", "_position", "_segment", "directory", "next_offset")
 
     def __init__(self, directory: Directory, offset: int, on_missed: Callable[[int, int], None] | None = None) -> None:
         self.directory = directory
@@ -39,6 +39,7 @@ class Reader:
         self._on_missed = on_missed
         self._segment: Segment | None = None
         self._position = 0
+        self._is_newest = False  # whether the segment was the last one when we looked
 
     def read(self, limit: int = CHUNK) -> bytes:
         """The next lines, about `limit` bytes of them but at least one; empty at the end of the log."""
@@ -124,12 +125,15 @@ class Reader:
 
     def _open_following(self, segment: Segment) -> bool:
         """Go on from the end of `segment` to the next one; say whether there is one, or more in this one after all."""
+        if self._is_newest and segment.is_active():  # it is sealed before there is a next one
+            return False
         firsts = segment_offsets(self.directory)
         following = min((first for first in firsts if first > segment.first), default=None)
         if following is None:
             if firsts and segment.is_gone():  # replaced while it was empty, or the topic was made anew
                 self._segment = None
                 return True
+            self._is_newest = True
             return False
         size = segment.size()
         if size > self._position and segment.end_of_lines(size) > self._position:
@@ -145,6 +149,7 @@ class Reader:
             self._segment = None
             return True
         self._segment = segment
+        self._is_newest = False
         end = segment.end_of_lines(segment.size())
         self._position = 0 if first >= self.next_offset else segment.find_offset(end, self.next_offset)
         self.next_offset = max(first, self.next_offset)

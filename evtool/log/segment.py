@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from evtool.errors import REPAIR_HINT, CorruptionError
-from evtool.log import line, names
+from evtool.log import files, line, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ class Segment:
     def size(self) -> int:
         """How many bytes there are, torn ones included."""
         return os.fstat(self.fd).st_size
+
+    def is_active(self) -> bool:
+        """Whether the file is in its place and not sealed."""
+        status = os.fstat(self.fd)
+        return bool(status.st_mode & files.WRITABLE and status.st_nlink)
 
     def is_gone(self) -> bool:
         """Whether the file was removed or replaced since it was opened."""

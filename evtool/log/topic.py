@@ -25,7 +25,6 @@ DAMAGED_NAME = "damaged"
 _PACE = 8 << 20  # sync at least every so many bytes, so that nobody has to wait long for the sync of a roll
 _MOST_UNSYNCED = 2  # segments that others have sealed since, which are kept open for their sync
 _LITTLE = 4096
-_WRITABLE = 0o200
 _NEW_SUFFIX = ".new"
 
 
@@ -222,7 +221,7 @@ class TopicLog:
         """Make the cached tail true: cheaply if nobody else wrote, from the file's last line otherwise."""
         if self._active is not None:
             status = os.fstat(self._active.fd)
-            if status.st_mode & _WRITABLE and status.st_nlink:
+            if status.st_mode & files.WRITABLE and status.st_nlink:
                 if status.st_size != self._size and not self._catch_up(self._active, status.st_size):
                     self._read_tail(self._active, status.st_size, [])
                 return
@@ -250,7 +249,7 @@ class TopicLog:
         last = firsts.pop()
         segment = Segment(self.directory, last)
         status = os.fstat(segment.fd)
-        if status.st_mode & _WRITABLE:
+        if status.st_mode & files.WRITABLE:
             segment = Segment(self.directory, last, os.O_RDWR | os.O_APPEND)
             if status.st_size == 0:  # whoever made it may have died before its name was durable
                 self.directory.sync()

@@ -66,7 +66,7 @@ class Watch:
             self._is_noted = False
             return True
         ready = self._poll.poll(None if timeout is None else max(0, timeout) * 1000)
-        self._is_noted = any(fd == self._fd for fd, _ in ready)
+        self._is_noted = (self._fd, select.POLLIN) in ready
         return bool(ready)
 
     def _wait_a_little(self, timeout: float | None) -> bool:
