@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from evtool.cli import border
 from evtool.delivery.source import first_lines
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     Render = Callable[[bytes], bytes]  # one whole stored line to what is shown for it, without a delimiter
 
 STANDARD_OUTPUT = 1
+_PIECE = 4096  # what a pipe takes at once when it takes anything: PIPE_BUF of Linux
+_SYNC_SECONDS = 1.0
 _DIM, _BOLD, _CYAN, _PLAIN = b"\x1b[2m", b"\x1b[1m", b"\x1b[36m", b"\x1b[0m"
 
 
@@ -31,7 +34,7 @@ class Output:
     """
 
     def __init__(self, args: Args, stop: Stop | None = None) -> None:
-        self._stop = stop
+        self._stop = None if stat.S_ISREG(os.fstat(STANDARD_OUTPUT).st_mode) else stop  # a file lets nobody wait
         self._delimiter = b"\0" if args.null else b"\n"
         self._render = _renderer(args, os.isatty(STANDARD_OUTPUT))
         self.is_verbatim = self._render is None and self._delimiter == b"\n"
@@ -42,19 +45,31 @@ class Output:
         rest = memoryview(data)
         try:
             while rest:
-                rest = rest[self._write(rest) :]
+                rest = rest[self._write(rest, handled) :]
         except BaseException as error:
-            if self._render is None and not isinstance(error, BrokenPipeError):
-                handled(first_lines(lines, data.count(self._delimiter, 0, len(data) - len(rest))))
+            if not isinstance(error, BrokenPipeError):
+                handled(first_lines(lines, self._count_whole(lines, len(data) - len(rest))))
             raise
         handled(None)
 
-    def _write(self, data: memoryview) -> int:
+    def _count_whole(self, lines: bytes, written: int) -> int:
+        """How many of these lines are whole in so many bytes of output."""
+        count = 0
+        for text in lines.split(b"\n")[:-1]:
+            written -= len(text if self._render is None else self._render(text + b"\n")) + 1
+            if written < 0:
+                break
+            count += 1
+        return count
+
+    def _write(self, data: memoryview, handled: Handled) -> int:
+        """Write some of it. Who may be told to stop never waits for a reader inside a write, which would not end."""
         try:
             if self._stop is None:
                 return files.write_some(STANDARD_OUTPUT, data)
-            with self._stop.interrupting():
-                return files.write_some(STANDARD_OUTPUT, data)
+            while not self._stop.wait_to_write(STANDARD_OUTPUT, _SYNC_SECONDS):
+                handled(b"")  # time to make earlier commits durable
+            return files.write_some(STANDARD_OUTPUT, data[:_PIECE])
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -106,7 +106,7 @@ class Feed:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until there may be more to read, at most so many seconds; say whether there may be."""
         if self._watch is None:  # what came before there was a watch has yet to be read
-            self._watch = self._store.watch(self._sources, for_new=self._awaits_topics(), wake=self._wake)
+            self._watch = self._store.watch(self._sources, self._wake)
             self._join_new(late=True)
             return True
         if self._has_changed and self._look_around():

@@ -21,9 +21,11 @@ _SYNC_SECONDS = 1.0
 class Handler:
     """Runs a command once per event: the stored line on its standard input, what is known of the event in EVTOOL_*
     variables, and nothing of the event in its arguments.
+
+    topic: of lines that do not say it themselves. name: what to call the command when it fails.
     """
 
-    def __init__(self, command: list[str], topic: str, stop: Stop | None = None) -> None:
+    def __init__(self, command: list[str], topic: str, stop: Stop | None = None, name: str | None = None) -> None:
         from shutil import which
 
         if not command:
@@ -33,6 +35,7 @@ class Handler:
             raise UsageError(command[0], "command not found, or not executable")
         self._program = program
         self._command = command
+        self._name = name or command[0]
         self._topic = topic
         self._stop = stop
         self._environment = dict(os.environ, EVTOOL_ATTEMPT="1")
@@ -48,8 +51,8 @@ class Handler:
                 if self._stop is not None and self._stop.is_set:
                     raise Stopped
                 raise EvtoolError(
-                    f"{self._topic}: offset {line.offset_of(text)}",
-                    f"{self._command[0]} {describe(status)}; the event is not acknowledged",
+                    f"{line.attributes(text).get('topic', self._topic)}: offset {line.offset_of(text)}",
+                    f"{self._name} {describe(status)}; the event is not acknowledged",
                 )
             handled(whole)
         handled(None)

@@ -19,8 +19,8 @@ _STANDBY_SECONDS = 0.05
 class Membership:
     """The part of this process in a group, topic by topic. `groups` holds the group of each topic joined so far.
 
-    start: where the group begins in a topic that it never consumed; by default at the end, or at the beginning of a
-        topic that appeared after we did.
+    start: where the group begins in a topic that it never consumed, by default at the end. One that appeared after we
+        did it gets from its beginning.
     on_standby: called with topic and group when another process consumes for the group, before waiting for it to end.
     on_missed: called with a topic and the first and last offset of events that were trimmed away unread.
     """
@@ -62,7 +62,7 @@ class Membership:
         group = self.groups[topic]
         position = group.committed
         if position is None:
-            start = self._start or (EARLIEST if late else LATEST)
+            start = EARLIEST if late else self._start or LATEST
             position = start.begin(self._store, topic)
             group.commit(position)
             group.sync()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from zlib import crc32
 
 from evtool.delivery.handler import Handler
 from evtool.errors import StorageError, UsageError
 from evtool.log import files, line, names
+from evtool.log.lock import lock, unlock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from evtool.log.topic import TopicLog
     from evtool.stores.file import FileStore
 
+_LONGEST_TAIL = 2 << 20
 _NAME_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -66,15 +69,15 @@ class TopicSink:
 
 
 class FileSink:
-    """Appends the stored lines to a file, and begins after its last whole line."""
+    """Appends the stored lines to a file that others may append to as well."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.FILE_MODE)
-            self._end_last_line()
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, files.FILE_MODE)
         except OSError as error:
             raise StorageError(path, files.reason(error)) from error
+        self._is_regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
 
     def __del__(self) -> None:
         if hasattr(self, "_fd"):
@@ -82,32 +85,49 @@ class FileSink:
 
     def deliver(self, lines: bytes, handled: Handled) -> None:
         """Write these lines and make them durable; of lines that do not fit nothing is left."""
-        end = os.lseek(self._fd, 0, os.SEEK_END)
         try:
-            files.write_all(self._fd, lines)
-            files.sync_data(self._fd)
+            if self._is_regular:
+                self._append(lines)
+            else:
+                files.write_all(self._fd, lines)
         except OSError as error:
-            os.ftruncate(self._fd, end)
             raise StorageError(self._path, files.reason(error)) from error
         handled(None)
 
-    def _end_last_line(self) -> None:
-        """Cut a torn line of ours, which comes again; end one that somebody else left open."""
-        size = os.lseek(self._fd, 0, os.SEEK_END)
-        start = max(0, size - (2 << 20))
-        tail = os.pread(self._fd, size - start, start) if os.path.isfile(self._path) else b""
+    def _append(self, lines: bytes) -> None:
+        lock(self._fd, self._path)  # another sink may be at the same file
+        try:
+            end = os.fstat(self._fd).st_size
+            lines = self._rest_of(lines, end)
+            try:
+                files.write_all(self._fd, lines)
+            except OSError:
+                self._take_back(lines, end)
+                raise
+        finally:
+            unlock(self._fd)
+        files.sync_data(self._fd)
+
+    def _rest_of(self, lines: bytes, end: int) -> bytes:
+        """What of these lines is still to be written, if the file ends in the midst of one: of ours or of another's."""
+        tail = os.pread(self._fd, _LONGEST_TAIL, max(0, end - _LONGEST_TAIL))
         torn = tail[tail.rfind(b"\n") + 1 :]
-        if torn.startswith(line.START) or (torn and line.START.startswith(torn)):
-            os.ftruncate(self._fd, size - len(torn))
-        elif torn:
-            files.write_all(self._fd, b"\n")
+        if lines.startswith(torn):
+            return lines[len(torn) :]
+        return b"\n" + lines
+
+    def _take_back(self, lines: bytes, end: int) -> None:
+        """Cut off what a full disk has taken of these lines, unless somebody else has written behind it."""
+        size = os.fstat(self._fd).st_size
+        if lines.startswith(os.pread(self._fd, size - end, end)):
+            os.ftruncate(self._fd, end)
 
 
 class CommandSink:
     """Runs a shell command for each event, as `subscribe -- CMD` does."""
 
     def __init__(self, command: str, topic: str, stop: Stop) -> None:
-        self._handler = Handler(["/bin/sh", "-c", command], topic, stop)
+        self._handler = Handler(["/bin/sh", "-c", command], topic, stop, name=command)
 
     def deliver(self, lines: bytes, handled: Handled) -> None:
         """Run the command for each of these lines."""

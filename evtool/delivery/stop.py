@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import select
 import signal
-from contextlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import FrameType
 
 
@@ -27,7 +25,6 @@ class Stop:
         self.signal_number: int | None = None
         self.is_set = False
         self.fd, self._far_end = os.pipe()
-        self._may_raise = False
 
     def __del__(self) -> None:
         os.close(self.fd)
@@ -55,19 +52,16 @@ class Stop:
         if self.is_set:
             raise Stopped
 
-    @contextmanager
-    def interrupting(self) -> Iterator[None]:
-        """Let the request end what blocks inside, by Stopped. Elsewhere it is only noted."""
-        self._may_raise = True
-        try:
-            self.check()
-            yield
-        finally:
-            self._may_raise = False
+    def wait_to_write(self, fd: int, seconds: float) -> bool:
+        """Wait until `fd` takes something, at most so many seconds; say whether it does. Raises Stopped."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        poll.register(fd, select.POLLOUT)
+        is_ready = bool(poll.poll(seconds * 1000))
+        self.check()
+        return is_ready
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         self.signal_number = number
         self.set()
-        if self._may_raise:
-            raise Stopped

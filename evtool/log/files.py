@@ -94,8 +94,11 @@ class Directory:
             self.fail(new, error)
 
     def is_gone(self) -> bool:
-        """Whether this directory was removed since it was opened."""
-        return os.fstat(self.fd).st_nlink == 0
+        """Whether this directory was removed, or moved away, since it was opened."""
+        try:
+            return not os.path.samestat(os.stat(self.path), os.fstat(self.fd))
+        except OSError:
+            return True
 
     def fail(self, name: str, error: OSError) -> NoReturn:
         """Raise the StorageError that says what `error` did to the file `name` of this directory."""

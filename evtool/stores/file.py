@@ -147,12 +147,11 @@ class FileStore:
 
         return groups.is_active(self._topic(topic), names.check_name("group", group))
 
-    def watch(self, topics: Iterable[str], *, for_new: bool = False, wake: int | None = None) -> Watch:
-        """What waits for appends to these topics and, if `for_new`, for topics that are made."""
+    def watch(self, topics: Iterable[str], wake: int | None = None) -> Watch:
+        """What waits for appends to these topics, and for topics that are made or removed."""
         from evtool.log.watch import Watch
 
-        paths = [self._topics.path] if for_new else []
-        return Watch(paths + [self._topic(topic).path for topic in topics], wake)
+        return Watch([self._topics.path, *(self._topic(topic).path for topic in topics)], wake)
 
     def watch_also(self, watch: Watch, topic: str) -> None:
         """Let `watch` wait for appends to one more topic."""

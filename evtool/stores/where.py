@@ -69,7 +69,7 @@ def parse(text: str, now: float | None = None) -> Where:
     if said[:1] == "-" and said[1:].isdigit() and said.isascii() and len(said) <= _MOST_DIGITS:
         return Where("back", int(said[1:]))
     if said.startswith("group:"):
-        return Where("group", names.check_name("group", said[len("group:") :]))
+        return Where("group", names.check_name("group", text.strip()[len("group:") :]))
     moment = _moment(said, time.time() if now is None else now)
     if moment is None or not 0 <= moment <= _LATEST_SECOND:
         raise UsageError(repr(text), "not a position in a topic", hint=_HINT)

@@ -23,6 +23,7 @@ def run(args: Args) -> int:
         raise UsageError("replay", "--timeout is for --follow")
     patterns = reading.check_patterns(args.topics)
     start = where.parse(args.from_)
+    timeout = reading.seconds(args.timeout)
     until = None if args.until is None else where.parse(args.until)
     output = Output(args)
     deliver = output.deliver
@@ -37,7 +38,6 @@ def run(args: Args) -> int:
     nobody_looks = output.is_verbatim and selection.is_everything and count is None and args.speed is None
     if feed.is_single and feed.sources and nobody_looks:
         _send(feed, span)
-    timeout = reading.seconds(args.timeout)
     Consumer(feed, deliver, selection, count=count, follow=args.follow, timeout=timeout).run()
     return 0
 

@@ -20,6 +20,7 @@ def run(args: Args) -> int:
     count = reading.check_count(args.count) or 0
     if args.timeout is not None and not args.follow:
         raise UsageError("tail", "--timeout is for --follow")
+    timeout = reading.seconds(args.timeout)
     patterns = reading.check_patterns(args.topics)
     output = Output(args)
     store = reading.open_store(args, patterns, wait=args.follow)
@@ -30,7 +31,7 @@ def run(args: Args) -> int:
     if newest:
         output.deliver(newest, lambda _: None)
     if args.follow:
-        Consumer(feed, output.deliver, selection, follow=True, timeout=reading.seconds(args.timeout)).run()
+        Consumer(feed, output.deliver, selection, follow=True, timeout=timeout).run()
     return 0
 
 
