@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.test_tail import Running, append, linux, numbers, stored, stored_lines
 from tests.program import PATIENCE, Program, wait_until
+from tests.running import Running, linux
+from tests.topics import append, numbers, stored, stored_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,16 +6,23 @@ import json
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.test_tail import Running, append, linux, numbers, small_segments, stored, stored_lines, switches
-from tests.cli.test_where import moment, write_log
 from tests.program import PATIENCE, Program, wait_until
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.running import Running, linux, switches
+from tests.topics import (
+    append,
+    commits_file,
+    committed,
+    moment,
+    numbers,
+    small_segments,
+    stored,
+    stored_lines,
+    write_commit,
+    write_log,
+)
 
 STANDBY = "evtool: t: another process consumes for group g; standing by\n"
 COMMITS_BEFORE_IT_WRITES = """
@@ -28,26 +35,6 @@ Output.deliver = commit_first
 from evtool.__main__ import main
 main()
 """
-
-
-def commits_file(program: Program, topic: str = "t", group: str = "g") -> Path:
-    """The commit log of a group."""
-    return program.topic(topic) / "consumers" / f"{group}.jsonl"
-
-
-def committed(program: Program, topic: str = "t", group: str = "g") -> int | None:
-    """What a group has committed: the last whole line of its file counts."""
-    path = commits_file(program, topic, group)
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return int(json.loads(lines[-1])["committed"]) if lines else None
-
-
-def write_commit(program: Program, offset: int, topic: str = "t", group: str = "g") -> None:
-    """Let a group have committed this offset."""
-    path = commits_file(program, topic, group)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    path.write_text(f'{{"committed":{offset},"time":"{moment(1e9)}"}}\n')
-    path.chmod(0o600)
 
 
 def test_a_group_goes_on_where_it_left_off(evtool: Program) -> None:

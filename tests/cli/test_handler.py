@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_group import committed
-from tests.cli.test_tail import Running, append, linux, numbers, stored, stored_lines
 from tests.program import PATIENCE, Program, wait_until
+from tests.running import Running, linux
+from tests.topics import append, committed, numbers, stored, stored_lines
 
 AS_GROUP = ["subscribe", "t", "-g", "g", "--from=earliest"]
 ALL = ["subscribe", "t", "--from=earliest", "--drain"]

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.test_group import committed
-from tests.cli.test_tail import Running, append, linux
-from tests.cli.test_where import moment, write_log
 from tests.program import Program, wait_until
+from tests.running import Running, linux
+from tests.topics import append, committed, moment, write_log
 
 if TYPE_CHECKING:
     from tests.program import Result

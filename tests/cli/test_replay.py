@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_tail import Running, append, linux, numbers, small_segments, stored_lines
-from tests.cli.test_where import moment, write_log
 from tests.program import PATIENCE, Program
+from tests.running import Running, linux
+from tests.topics import append, moment, numbers, small_segments, stored_lines, write_log
 
 
 def test_everything_is_given_byte_for_byte(evtool: Program) -> None:

@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from tests.cli.test_tail import Running, append, linux, numbers, small_segments, stored, stored_lines
 from tests.program import PATIENCE, Program, wait_until
+from tests.running import Running, linux
+from tests.topics import append, numbers, small_segments, stored, stored_lines
 
 
 @linux

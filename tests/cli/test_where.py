@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.topics import moment, write_log
+
 if TYPE_CHECKING:
     from tests.program import Program, Result
 
@@ -23,29 +25,6 @@ HINT = (
     "hint: say earliest, latest, an offset, -N, a time (2026-11-23T22:25:32Z, 2h, 'yesterday 14:00', @SECONDS) "
     "or group:NAME\n"
 )
-
-
-def write_log(program: Program, topic: str, times: list[str], *, first: int = 0, head: str = "") -> list[str]:
-    """Write a topic by hand: one event for each of these times, its data being its offset; return the lines.
-
-    head: other attributes that all have, such as ``"key":"a",``.
-    """
-    directory = program.topic(topic)
-    for path in (program.home, program.home / "topics", directory):
-        path.mkdir(mode=0o700, exist_ok=True)
-    lines = [
-        f'{{"offset":{offset},"time":"{moment}",{head}"data":{offset}}}\n' for offset, moment in enumerate(times, first)
-    ]
-    segment = directory / f"{first:020d}.jsonl"
-    segment.write_text("".join(lines))
-    segment.chmod(0o600)
-    return lines
-
-
-def moment(seconds: float) -> str:
-    """A time since the epoch as a line has it."""
-    whole, rest = divmod(round(seconds * 1_000_000), 1_000_000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{rest:06d}Z"
 
 
 def zone_where_it_is_noon(now: float) -> str:
