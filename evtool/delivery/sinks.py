@@ -127,7 +127,7 @@ class CommandSink:
     """Runs a shell command for each event, as `subscribe -- CMD` does."""
 
     def __init__(self, command: str, topic: str, stop: Stop) -> None:
-        self._handler = Handler(["/bin/sh", "-c", command], topic, stop, name=command)
+        self._handler = Handler(["/bin/sh", "-c", command], topic, stop, name="the command")
 
     def deliver(self, lines: bytes, handled: Handled) -> None:
         """Run the command for each of these lines."""
