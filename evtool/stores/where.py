@@ -20,6 +20,7 @@ _HINT = (
     "say earliest, latest, an offset, -N, a time (2026-11-23T22:25:32Z, 2h, 'yesterday 14:00', @SECONDS) or group:NAME"
 )
 _MOST_DIGITS = 18
+_DAYS_TO_EPOCH = 719469  # from 1 March of the year 0, of a calendar that was always ours
 _LATEST_SECOND = 253402300799  # the last one of the year 9999
 
 
@@ -78,10 +79,12 @@ def parse(text: str, now: float | None = None) -> Where:
 
 def seconds_of(moment: bytes) -> float:
     """A time of 27 bytes, as in a line, in seconds since the epoch."""
-    import calendar
-
-    numbers = (moment[:4], moment[5:7], moment[8:10], moment[11:13], moment[14:16], moment[17:19])
-    return calendar.timegm((*map(int, numbers), 0, 0, 0)) + int(moment[20:26]) / 1e6
+    year, month, day = int(moment[:4]), int(moment[5:7]), int(moment[8:10])
+    if month < 3:  # years that begin in March end with the day that not all of them have
+        year, month = year - 1, month + 12
+    days = 365 * year + year // 4 - year // 100 + year // 400 + (153 * month - 457) // 5 + day - _DAYS_TO_EPOCH
+    seconds = int(moment[11:13]) * 3600 + int(moment[14:16]) * 60 + int(moment[17:19])
+    return days * 86400 + seconds + int(moment[20:26]) / 1e6
 
 
 def duration(text: str) -> float:
