@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from evtool.log.files import Directory
 
-CHUNK = 1 << 18
+CHUNK = 1 << 16  # more would come from and go back to the system each time, page by page, which takes twice as long
 _LARGEST_SEND = 1 << 24
 
 

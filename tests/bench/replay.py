@@ -18,7 +18,7 @@ _KEY = "u000123"
 
 
 def rows(bench: Bench) -> Iterator[Row]:
-    count = bench.pick(2_500_000, 300_000)
+    count = bench.pick(2_500_000, 1_000_000)
     bench.need_space(count * _BYTES_AN_EVENT)
     home = bench.home("replay")
     segments = corpus.write_topic(home, "t", count, corpus.order)
