@@ -103,7 +103,6 @@ class _Strict:
     strict = True
     object_hook = None
     object_pairs_hook = None
-    parse_int = float
 
     @staticmethod
     def parse_float(digits: str) -> float:
@@ -111,6 +110,8 @@ class _Strict:
         if number - number != 0:
             raise ValueError(digits)
         return number
+
+    parse_int = parse_float
 
     @staticmethod
     def parse_constant(name: str) -> NoReturn:

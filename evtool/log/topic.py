@@ -293,9 +293,12 @@ class TopicLog:
         kept = self._put_aside(segment, end, size)
         try:
             os.ftruncate(segment.fd, end)
-            files.sync_data(segment.fd)
         except OSError as error:
             raise StorageError(segment.path, f"cannot cut a torn line: {files.reason(error)}") from error
+        try:
+            files.sync_data(segment.fd)
+        except OSError as error:
+            self._mark_unsynced(segment, error)
         if self._notify is not None:
             self._notify(f"{self.name}: cut {size - end} bytes of an append that was killed; they are kept in {kept}")
 
