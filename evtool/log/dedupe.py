@@ -3,11 +3,13 @@
 The log is the truth. Beside it, in `ids/`, one file a segment remembers where ids stand; it is a cache: checked
 against the segment before it is believed, brought up to date by reading what was appended since, and rebuilt if lost.
 
-    a magic word, then three native u64: bytes of the segment covered, records that are sorted, CRC-32 of the line that
-    ends where the cover does; then one u64 a record: CRC-32 of the id << 32 | offset - first offset of the segment
+    a magic word, then native u64: bytes of the segment covered, CRC-32 of what ends there, records that are sorted,
+    records behind them, CRC-32 of those; then one u64 a record: CRC-32 of the id << 32 | offset - first offset of the
+    segment
 
 The sorted records are bisected in a memory map; the few behind them are gone through. As a record only says where to
-look, the stored line decides: two ids with the same checksum are told apart there.
+look, the stored line decides: two ids with the same checksum are told apart there. A power cut may leave any of what
+was written last, so sorted records are on disk before they get their name, and those behind them have a checksum.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from array import array
 from bisect import bisect_left
 from zlib import crc32
 
+from evtool.errors import StorageError
 from evtool.log import files, line, names, payload
 from evtool.log.segment import Segment
 
@@ -30,8 +33,9 @@ if TYPE_CHECKING:
     from evtool.log.files import Directory
 
 DIRECTORY_NAME = "ids"
-_HEADER = struct.Struct("=8sQQQ")
-_MAGIC = b"evtids1\n"
+_HEADER = struct.Struct("=8s5Q")
+_MAGIC = b"evtids2\n"
+_RECORD = 8
 _LARGEST_TAIL = 8192  # records; more of them are sorted in
 _CHUNK = 1 << 20
 _NEEDLE = b',"id":"'
@@ -43,9 +47,13 @@ def place(topic: Directory, ids: Sequence[str | None], next_offset: int, window:
     ids: None for an event that has none, which is always new. window: seconds for which an id keeps others out.
 
     Returns the offsets, one an id (of the event that has it already, or that the new one will get), and the positions
-    in `ids` of those that are new.
+    in `ids` of those that are new. Raises StorageError.
     """
-    index = IdIndex(topic, line.stamp(max(0, time.time_ns() - int(window * 1e9))))
+    since = line.stamp(max(0, time.time_ns() - int(window * 1e9)))
+    try:
+        index = IdIndex(topic, since)
+    except OSError as error:
+        raise StorageError(f"{topic.path}/{DIRECTORY_NAME}", files.reason(error)) from error
     offsets: list[int] = []
     fresh: list[int] = []
     batch: dict[str, int] = {}
@@ -139,15 +147,25 @@ class _SegmentIds:
         self._fd = self._directory.open(self._name, os.O_RDWR | os.O_CREAT)
         header = os.pread(self._fd, _HEADER.size, 0)
         if len(header) == _HEADER.size:
-            magic, covered, count, check = _HEADER.unpack(header)
-            size = os.fstat(self._fd).st_size - _HEADER.size
-            if magic == _MAGIC and covered <= self._end and count * 8 <= size and check == self._check(covered):
-                self._count = count
+            magic, covered, check, self._count, self._more, self._more_check = _HEADER.unpack(header)
+            if magic == _MAGIC and covered <= self._end and check == self._check(covered) and self._has_records():
                 return int(covered)
         os.ftruncate(self._fd, 0)
-        self._count = 0
-        os.pwrite(self._fd, _HEADER.pack(_MAGIC, 0, 0, 0), 0)
+        self._count = self._more = self._more_check = 0
+        self._write_header(0)
         return 0
+
+    def _has_records(self) -> bool:
+        """Whether the records that the header speaks of are there."""
+        size = os.fstat(self._fd).st_size - _HEADER.size
+        if (self._count + self._more) * _RECORD > size:
+            return False
+        more = os.pread(self._fd, self._more * _RECORD, _HEADER.size + self._count * _RECORD)
+        return bool(crc32(more) == self._more_check)
+
+    def _write_header(self, covered: int) -> None:
+        fields = (covered, self._check(covered), self._count, self._more, self._more_check)
+        files.write_all_at(self._fd, _HEADER.pack(_MAGIC, *fields), 0)
 
     def _check(self, covered: int) -> int:
         return crc32(os.pread(self._segment.fd, 4096, max(0, covered - 4096))[: min(covered, 4096)])
@@ -155,35 +173,34 @@ class _SegmentIds:
     def _extend(self, covered: int) -> None:
         """Add the records of what was appended since; the header last, so that a kill in between costs a rereading."""
         records = array("Q", self._scan(covered))
-        size = os.fstat(self._fd).st_size
-        size -= (size - _HEADER.size) % 8
-        tail = (size - _HEADER.size) // 8 - self._count + len(records)
-        if tail > _LARGEST_TAIL:
+        if self._more + len(records) > _LARGEST_TAIL:
             self._sort_in(records)
             return
-        files.write_all_at(self._fd, records.tobytes(), size)
-        header = _HEADER.pack(_MAGIC, self._end, self._count, self._check(self._end))
-        files.write_all_at(self._fd, header, 0)
+        text = records.tobytes()
+        files.write_all_at(self._fd, text, _HEADER.size + (self._count + self._more) * _RECORD)
+        self._more += len(records)
+        self._more_check = crc32(text, self._more_check)
+        self._write_header(self._end)
 
     def _sort_in(self, records: array[int]) -> None:
         """Write the file anew with all records sorted, beside the old one, and put it in its place."""
         old = array("Q")
-        stored = os.pread(self._fd, os.fstat(self._fd).st_size, _HEADER.size)
-        old.frombytes(stored[: len(stored) // 8 * 8])
+        old.frombytes(os.pread(self._fd, (self._count + self._more) * _RECORD, _HEADER.size))
         merged = array("Q", sorted(old + records))
         new = f"{self._name}.new"
         fd = self._directory.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         os.close(self._fd)
         self._fd = fd
-        self._count = len(merged)
-        header = _HEADER.pack(_MAGIC, self._end, self._count, self._check(self._end))
-        files.write_all(fd, header + merged.tobytes())
+        self._count, self._more, self._more_check = len(merged), 0, 0
+        self._write_header(self._end)
+        files.write_all_at(fd, merged.tobytes(), _HEADER.size)
+        files.sync_data(fd)
         self._directory.rename(new, self._name)
 
     def _map(self) -> None:
-        size = os.fstat(self._fd).st_size
-        view = memoryview(mmap.mmap(self._fd, size, access=mmap.ACCESS_READ))[_HEADER.size :]
-        records = view[: len(view) // 8 * 8].cast("Q")
+        size = _HEADER.size + (self._count + self._more) * _RECORD
+        view = memoryview(mmap.mmap(self._fd, size, access=mmap.ACCESS_READ))
+        records = view[_HEADER.size :].cast("Q")
         self._sorted = records[: self._count]
         self._tail = records[self._count :]
 

@@ -161,7 +161,11 @@ def _make_path(path: str) -> None:
 def sync_name(path: str) -> None:
     """Make the name of a file or directory durable in the directory above it."""
     parent = os.path.dirname(path)
-    Directory(parent, os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)).sync()
+    try:
+        fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:  # who may pass through a directory but not read it cannot sync it either
+        return
+    Directory(parent, fd).sync()
 
 
 def _refuse_foreign(home: Directory) -> None:

@@ -1,4 +1,4 @@
-"""Where topics are kept. `open_store` picks the kind of store; all above it only knows the methods in `protocol`."""
+"""Where topics are kept. `open_store` picks the kind of store; all above it only knows that store's methods."""
 
 from __future__ import annotations
 

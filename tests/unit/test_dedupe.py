@@ -1,0 +1,200 @@
+"""evtool.log.dedupe: an id is found as long as its time lasts, whatever became of the cache that helps to find it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from evtool.errors import StorageError
+from evtool.log import dedupe, line
+from evtool.log.files import Directory
+from evtool.log.topic import TopicLog
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+ids = st.lists(st.one_of(st.none(), st.sampled_from(["a", "b", "c", 'q"uote\\', "é", ""])), min_size=1, max_size=6)
+
+
+def directory(path: Path) -> Directory:
+    path.mkdir(mode=0o700, exist_ok=True)
+    return Directory(str(path), os.open(path, os.O_RDONLY))
+
+
+def topic(path: Path, **said: int) -> TopicLog:
+    """A log there, with these settings."""
+    made = directory(path)
+    if said:
+        text = ",".join(f'"{name.replace("_", "-")}":{value}' for name, value in said.items())
+        (path / "topic.json").write_text("{" + text + "}")
+    return TopicLog(made, "t")
+
+
+def append(log: TopicLog, names: Sequence[str | None]) -> list[int]:
+    """Append an event for each of these ids; the offsets that were answered."""
+    bodies = [line_body(name) for name in names]
+    return list(log.append(bodies, ids=names))
+
+
+def line_body(name: str | None) -> bytes:
+    from evtool.log import payload
+
+    return payload.encode_attributes({} if name is None else {"id": name}) + line.DATA + b"1"
+
+
+def stored(path: Path) -> int:
+    return sum(segment.read_bytes().count(b"\n") for segment in path.glob("*.jsonl"))
+
+
+@given(st.lists(ids, max_size=12), st.sampled_from([1 << 20, 300]))
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_it_answers_as_a_dictionary_would(tmp_path: Path, batches: list[list[str | None]], segment_bytes: int) -> None:
+    """Over batches, ids repeated in one batch, several segments, and a log opened anew for every batch."""
+    path = tmp_path / "t"
+    shutil.rmtree(path, ignore_errors=True)
+    known: dict[str, int] = {}
+    following = 0
+    for batch in batches:
+        expected = []
+        for name in batch:
+            if name is not None and name in known:
+                expected.append(known[name])
+                continue
+            expected.append(following)
+            if name is not None:
+                known[name] = following
+            following += 1
+        assert append(topic(path, segment_bytes=segment_bytes), batch) == expected
+    assert stored(path) == following if batches else True
+
+
+def test_an_id_counts_only_as_long_as_its_time_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = topic(tmp_path / "t", dedupe=60)
+    now = time.time_ns()
+    assert append(log, ["a"]) == [0]
+    monkeypatch.setattr(time, "time_ns", lambda: now + 59 * 10**9)
+    assert append(log, ["a"]) == [0]
+    monkeypatch.setattr(time, "time_ns", lambda: now + 62 * 10**9)
+    assert append(log, ["a"]) == [1]
+    assert append(log, ["a"]) == [1]
+
+
+def test_an_id_in_the_data_is_none(tmp_path: Path) -> None:
+    log = topic(tmp_path / "t")
+    log.append([b'{"x":1,"id":"a"}'], line.DATA)
+    assert append(log, ["a"]) == [1]
+
+
+SPOILT = (
+    "missing", "empty", "foreign", "torn", "header only", "zeros for records", "of another log", "ahead of the log",
+    "stale",
+)  # fmt: skip
+
+
+def spoil(kind: str, cache: Path, log: Path) -> None:
+    """Do something to the cache that must not matter."""
+    data = bytearray(cache.read_bytes())
+    if kind == "missing":
+        cache.unlink()
+    elif kind == "empty":
+        cache.write_bytes(b"")
+    elif kind == "foreign":
+        cache.write_bytes(b"something else entirely, and long enough to be read")
+    elif kind == "torn":
+        cache.write_bytes(data[:-3])
+    elif kind == "header only":
+        cache.write_bytes(data[:48])
+    elif kind == "of another log":
+        data[16] ^= 1
+        cache.write_bytes(data)
+    elif kind == "ahead of the log":
+        data[10] += 1
+        cache.write_bytes(data)
+    elif kind == "zeros for records":
+        cache.write_bytes(data[:48] + bytes(len(data) - 48))
+    elif kind == "stale":
+        with log.open("ab") as file:
+            file.write(line.render(3, line.stamp(time.time_ns()), b"", [line_body("d")], 0))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "missing",
+        "empty",
+        "foreign",
+        "torn",
+        "header only",
+        "zeros for records",
+        "of another log",
+        "ahead of the log",
+        "stale",
+    ],
+)
+def test_the_cache_is_only_a_help(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "t"
+    assert append(topic(path), ["a", "b", "c"]) == [0, 1, 2]
+    append(topic(path), ["a"])
+    (cache,) = (path / "ids").iterdir()
+    (segment,) = path.glob("*.jsonl")
+    spoil(kind, cache, segment)
+    new = 4 if kind == "stale" else 3
+    assert append(topic(path), ["c", "b", "new", "a"]) == [2, 1, new, 0]
+    if kind == "stale":
+        assert append(topic(path), ["d"]) == [3]
+
+
+def test_two_ids_with_one_checksum_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dedupe, "crc32", lambda data, *_: 7)
+    log = topic(tmp_path / "t")
+    assert append(log, ["a", "b"]) == [0, 1]
+    assert append(log, ["b", "c", "a"]) == [1, 2, 0]
+
+
+def test_many_ids_are_sorted_in_and_all_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dedupe, "_LARGEST_TAIL", 16)
+    path = tmp_path / "t"
+    for number in range(0, 100, 7):
+        append(topic(path), [f"e{n}" for n in range(number, min(100, number + 7))])
+    names = [f"e{n}" for n in range(100)]
+    assert append(topic(path), names) == list(range(100))
+    assert [one.name for one in (path / "ids").iterdir()] == [f"{0:020d}"]
+
+
+def test_long_lines_are_scanned_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dedupe, "_CHUNK", 64)
+    log = topic(tmp_path / "t")
+    append(log, ["a", None, "b"])
+    shutil.rmtree(tmp_path / "t" / "ids")
+    assert append(log, ["b", "a"]) == [2, 0]
+
+
+def test_control_without_the_look_at_the_line_checksums_alone_would_decide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What shows that the test above can fail: an index that believes the checksum gives the wrong answer."""
+    monkeypatch.setattr(dedupe, "crc32", lambda data, *_: 7)
+    monkeypatch.setattr(dedupe, "_id_of", lambda text: b'"c"')
+    log = topic(tmp_path / "t")
+    append(log, ["a", "b"])
+    assert append(log, ["c"]) != [2]
+
+
+def test_a_cache_that_cannot_be_written_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = topic(tmp_path / "t")
+
+    def fail(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", fail)
+    with pytest.raises(StorageError, match="ids: No space left on device"):
+        append(log, ["a"])
+    monkeypatch.undo()
+    assert append(log, ["a"]) == [0]
