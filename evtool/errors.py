@@ -81,14 +81,19 @@ class StorageError(EvtoolError):
 
 
 class PartialAppendError(StorageError):
-    """A batch of which only the first `stored` events of `total` are in the log, from offset `first` on."""
+    """Events of which only the first `stored` of `total` are in the log, from offset `first` to offset `last`.
 
-    def __init__(self, topic: str, why: str, *, stored: int, total: int, first: int) -> None:
-        range_text = f", offsets {first} to {first + stored - 1}" if stored else ""
-        super().__init__(topic, f"stored {stored} of {total} events{range_text}: {why}")
+    `reason` is what the system said.
+    """
+
+    def __init__(self, topic: str, reason: str, *, stored: int, total: int, first: int, last: int) -> None:
+        range_text = f", offsets {first} to {last}" if stored else ""
+        super().__init__(topic, f"stored {stored} of {total} events{range_text}: {reason}")
+        self.reason = reason
         self.stored = stored
         self.total = total
         self.first = first
+        self.last = last
 
 
 class SyncError(StorageError):

@@ -196,8 +196,14 @@ class TopicLog:
                 self._write_rest(self._active, block)
         except OSError as error:
             stored = self._keep_whole_lines(block)
-            first = self._next
-            raise PartialAppendError(self.name, files.reason(error), stored=stored, total=count, first=first) from error
+            raise PartialAppendError(
+                self.name,
+                files.reason(error),
+                stored=stored,
+                total=count,
+                first=self._next,
+                last=self._next + stored - 1,
+            ) from error
         except BaseException:
             self._keep_whole_lines(block)
             raise

@@ -134,13 +134,11 @@ def test_what_the_quick_check_accepts_orjson_accepts(text: str) -> None:
 @quick
 def test_what_is_json_is_what_orjson_accepts(text: str) -> None:
     for check, given_value in ((payload.check, text), (payload.check_bytes, text.encode())):
-        try:
+        if accepts(text.encode()):
             check(given_value)  # type: ignore[operator]
-        except DataError as error:
-            assert error.what == "event"
-            assert not accepts(text.strip(" \t\n\r").encode())
         else:
-            assert accepts(text.encode())
+            with pytest.raises(DataError, match="^event: not "):
+                check(given_value)  # type: ignore[operator]
 
 
 def test_an_integer_too_large_for_any_double_is_refused_whichever_way_it_comes() -> None:
@@ -170,7 +168,7 @@ def test_nesting_too_deep_for_orjson_is_no_crash() -> None:
 def test_bytes_that_are_no_utf_8_are_named_so() -> None:
     argument = b'"\xff"'.decode("utf-8", "surrogateescape")
     for check, value in ((payload.check, argument), (payload.check_bytes, b'"\xff"'), (payload.check_bytes, b"\xff")):
-        with pytest.raises(DataError, match="event: not UTF-8$"):
+        with pytest.raises(DataError, match=r"event: not UTF-8$"):
             check(value)  # type: ignore[operator]
 
 
@@ -245,12 +243,11 @@ def test_the_string_between_lines_is_never_the_same() -> None:
 @given(st.text(max_size=50))
 @quick
 def test_a_text_becomes_a_json_string_of_one_line_or_is_refused_for_not_being_utf_8(text: str) -> None:
-    try:
-        encoded = payload.encode_string(text)
-    except DataError as error:
-        assert error.why == "not UTF-8"
-        assert any(0xD800 <= ord(character) < 0xE000 for character in text)
+    if any(0xD800 <= ord(character) < 0xE000 for character in text):
+        with pytest.raises(DataError, match="^text: not UTF-8$"):
+            payload.encode_string(text)
     else:
+        encoded = payload.encode_string(text)
         assert orjson.loads(encoded) == text
         assert b"\n" not in encoded
 
@@ -279,7 +276,7 @@ def test_attributes_are_the_beginning_of_an_object(attributes: dict[str, str]) -
 
 def test_an_attribute_is_at_most_64_kib() -> None:
     assert payload.encode_attributes({"key": "x" * (65536 - 2)})
-    with pytest.raises(DataError, match="^key: longer than 65536 bytes$"):
+    with pytest.raises(DataError, match=r"^key: longer than 65536 bytes$"):
         payload.encode_attributes({"type": "t", "key": "x" * (65536 - 1)})
 
 

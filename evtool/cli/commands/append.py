@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from evtool.cli import home
-from evtool.errors import DataError, EvtoolError, UsageError
+from evtool.errors import DataError, EvtoolError, PartialAppendError, UsageError
 from evtool.log import line, payload
 
 TYPE_CHECKING = False
@@ -113,11 +113,17 @@ class Appender:
         return self._made_encoder
 
     def store(self, bodies: Sequence[bytes], ids: Sequence[str | None] | None) -> None:
-        """Append events. Raises what `TopicLog.append` raises, once what was stored is synced."""
+        """Append events. Raises what `TopicLog.append` raises, once what was stored is synced.
+
+        A PartialAppendError counts all events since the beginning of the command.
+        """
         try:
             offsets = self.log.append(
                 bodies, self.common, ids=ids, expect=self._expect, timeout=self._timeout, on_wait=self._on_wait
             )
+        except PartialAppendError as error:
+            self.acknowledge()
+            raise self._in_all(error) from error
         except EvtoolError:
             self.acknowledge()
             raise
@@ -149,6 +155,15 @@ class Appender:
         if self.stored == 1:
             return f"{self.log.name}: stored 1 event, offset {self._range[0]}"
         return f"{self.log.name}: stored {self.stored} events, offsets {self._range[0]} to {self._range[1]}"
+
+    def _in_all(self, error: PartialAppendError) -> PartialAppendError:
+        if not self.stored:
+            return error
+        stored, total = self.stored + error.stored, self.stored + error.total
+        last = error.last if error.stored else self._range[1]
+        return PartialAppendError(
+            self.log.name, error.reason, stored=stored, total=total, first=self._range[0], last=last
+        )
 
     def _count(self, offsets: Sequence[int]) -> None:
         if not offsets:

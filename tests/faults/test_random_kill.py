@@ -1,0 +1,39 @@
+"""Twelve producers killed at random: nothing acknowledged is lost, and whoever comes next heals what they left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults import history
+from tests.faults.crowd import Crowd, twelve
+from tests.faults.history import Producer, Violation
+from tests.faults.scale import scaled, seeded
+from tests.faults.without import Without
+from tests.topics import small_segments
+
+if TYPE_CHECKING:
+    from tests.program import Program
+
+
+def check_random_kills(evtool: Program) -> int:
+    """Let producers be killed, then append once more and check; return how many were killed."""
+    small_segments(evtool, "t", 100_000)
+    crowd = Crowd(evtool, seeded())
+    twelve(crowd, lambda: scaled(10), lambda: (scaled(6), 2000))
+    last = evtool("append", "t", "--offsets", '"last"')
+    if last.code != 0:
+        raise Violation(f"the next producer could not go on: {last}")
+    stored = history.check(evtool.topic("t"), [*crowd.producers, Producer(['"last"'], last.out)])
+    assert len(stored) > 100
+    return crowd.kills
+
+
+def test_nothing_acknowledged_is_lost_by_random_kills(evtool: Program) -> None:
+    assert check_random_kills(evtool) > scaled(20)
+
+
+def test_control_producers_without_a_lock_destroy_each_others_events(evtool: Program) -> None:
+    with pytest.raises(AssertionError):
+        check_random_kills(Without(evtool.home, "lock"))
