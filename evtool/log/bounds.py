@@ -34,9 +34,9 @@ class Bounds:
             segment = Segment(directory, first)
             end = segment.end_of_lines(segment.size())
             if end:
-                last = segment.last_line(end)[1]
-                self.next = line.offset_of(last) + 1
-                self.last_time = line.time_of(last)
+                start = segment.last_line(end)[0]
+                self.next = max(self.next, _offset_in(segment, start) + 1)
+                self.last_time = _time_in(segment, start)
                 return
 
 
@@ -65,8 +65,8 @@ def offset_at(directory: Directory, moment: bytes) -> int:
     low, high = 0, len(firsts)  # the segments before `low` + 1 begin too early, those from `high` on do not
     while high - low > 1:
         middle = (low + high) // 2
-        head = Segment(directory, firsts[middle]).first_head()
-        if head and line.time_of(head) < moment:
+        segment = Segment(directory, firsts[middle])
+        if segment.first_head() and _time_in(segment, 0) < moment:
             low = middle
         else:
             high = middle
@@ -77,7 +77,7 @@ def offset_at(directory: Directory, moment: bytes) -> int:
         return _offset_in(segment, position)
     if high < len(firsts):
         return firsts[high]
-    return line.offset_of(segment.last_line(end)[1]) + 1 if end else segment.first
+    return _offset_in(segment, segment.last_line(end)[0]) + 1 if end else segment.first
 
 
 def offset_back(directory: Directory, count: int) -> int:
@@ -102,12 +102,19 @@ def time_at(directory: Directory, offset: int) -> bytes | None:
         end = segment.end_of_lines(segment.size())
         position = segment.find_offset(end, offset)
         if position < end:
-            return line.time_of(os.pread(segment.fd, line.HEAD_LENGTH, position))
+            return _time_in(segment, position)
     return None
 
 
 def _offset_in(segment: Segment, position: int) -> int:
     try:
         return line.offset_of(os.pread(segment.fd, line.HEAD_LENGTH, position))
+    except ValueError as error:
+        raise segment.damaged(position) from error
+
+
+def _time_in(segment: Segment, position: int) -> bytes:
+    try:
+        return line.time_of(os.pread(segment.fd, line.HEAD_LENGTH, position))
     except ValueError as error:
         raise segment.damaged(position) from error
