@@ -29,13 +29,13 @@ class Log:
         self.torn = torn
         self.starts = sorted({0, *(cut for cut in cuts if cut < len(events))}) if events else []
         self.fresh = fresh
-        self._temporary = tempfile.TemporaryDirectory()
 
     @property
     def next(self) -> int:
         return self.events[-1].offset + 1 if self.events else 0
 
     def __enter__(self) -> Directory:
+        self._temporary = tempfile.TemporaryDirectory()
         directory = open_directory(Path(self._temporary.name))
         for number, start in enumerate(self.starts):
             stop = self.starts[number + 1] if number + 1 < len(self.starts) else len(self.events)
