@@ -55,6 +55,7 @@ class Run:
             code = self.process.wait()
         self._feeder.join()
         if code not in (0, -9):
+            self._out.close()
             raise AssertionError(f"a producer ended with {code}")
         return code == -9
 

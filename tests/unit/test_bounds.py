@@ -36,6 +36,7 @@ class Log:
 
     def __enter__(self) -> Directory:
         self._temporary = tempfile.TemporaryDirectory()
+        self._temporary = tempfile.TemporaryDirectory()
         directory = open_directory(Path(self._temporary.name))
         for number, start in enumerate(self.starts):
             stop = self.starts[number + 1] if number + 1 < len(self.starts) else len(self.events)
@@ -102,7 +103,7 @@ def test_the_time_at_an_offset_is_that_of_the_first_event_from_there_on(log: Log
         assert bounds.time_at(directory, offset) == expected
 
 
-@pytest.mark.parametrize("torn", [b"", b'{"offset":10'])
+@pytest.mark.parametrize("torn", [b"", b'{"offset":10'], ids=["empty", "torn"])
 def test_the_next_offset_is_the_same_for_readers_and_writers_when_the_last_events_are_gone(
     tmp_path: Path, torn: bytes
 ) -> None:
@@ -124,7 +125,7 @@ def test_a_segment_that_is_trimmed_meanwhile_has_no_size(tmp_path: Path, monkeyp
     assert (found.size, found.next) == (len(text), 8)
 
 
-@pytest.mark.parametrize("damage", [b"\0" * 60 + b"\n", b"}\n", b"{" * 5000 + b"\n"])
+@pytest.mark.parametrize("damage", [b"\0" * 60 + b"\n", b"}\n", b"{" * 5000 + b"\n"], ids=["zeros", "short", "long"])
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_damage_is_reported_as_such_wherever_it_is_met(tmp_path: Path, damage: bytes, place: int) -> None:
     """The first line of one of three segments is no event."""

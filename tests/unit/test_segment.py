@@ -106,12 +106,12 @@ class Scratch:
     """A segment of these bytes in a directory of its own, to be used in a `with`."""
 
     def __init__(self, text: bytes, first: int = 0) -> None:
-        self._temporary = tempfile.TemporaryDirectory()
-        self.directory = open_directory(Path(self._temporary.name))
-        self.segment = write_segment(self.directory, first, text)
+        self._text = text
+        self._first = first
 
     def __enter__(self) -> Segment:
-        return self.segment
+        self._temporary = tempfile.TemporaryDirectory()
+        return write_segment(open_directory(Path(self._temporary.name)), self._first, self._text)
 
     def __exit__(self, *_: object) -> None:
         self._temporary.cleanup()
