@@ -36,7 +36,6 @@ class Log:
 
     def __enter__(self) -> Directory:
         self._temporary = tempfile.TemporaryDirectory()
-        self._temporary = tempfile.TemporaryDirectory()
         directory = open_directory(Path(self._temporary.name))
         for number, start in enumerate(self.starts):
             stop = self.starts[number + 1] if number + 1 < len(self.starts) else len(self.events)
