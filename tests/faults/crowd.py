@@ -59,6 +59,12 @@ class Run:
             raise AssertionError(f"a producer ended with {code}")
         return code == -9
 
+    def end_in_any_way(self) -> None:
+        """Wait for its end, whatever it makes of it, and be done with it."""
+        self.process.wait()
+        self._feeder.join()
+        self._out.close()
+
     def close(self) -> Producer:
         """What it was told, when it has ended."""
         producer = Producer(self.events, self.told)
