@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import TYPE_CHECKING, Any
+
+from evtool.log.files import Directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,3 +84,9 @@ def write_commit(program: Program, offset: int, topic: str = "t", group: str = "
     path.parent.mkdir(mode=0o700, exist_ok=True)
     path.write_text(f'{{"committed":{offset},"time":"{moment(1e9)}"}}\n')
     path.chmod(0o600)
+
+
+def open_directory(path: Path) -> Directory:
+    """A directory as the log has it, made if it is missing."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Directory(str(path), os.open(path, os.O_RDONLY))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from evtool.errors import StorageError
 from evtool.log import dedupe, line
-from evtool.log.files import Directory
 from evtool.log.topic import TopicLog
+from tests.topics import open_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,14 +23,9 @@ if TYPE_CHECKING:
 ids = st.lists(st.one_of(st.none(), st.sampled_from(["a", "b", "c", 'q"uote\\', "é", ""])), min_size=1, max_size=6)
 
 
-def directory(path: Path) -> Directory:
-    path.mkdir(mode=0o700, exist_ok=True)
-    return Directory(str(path), os.open(path, os.O_RDONLY))
-
-
 def topic(path: Path, **said: int) -> TopicLog:
     """A log there, with these settings."""
-    made = directory(path)
+    made = open_directory(path)
     if said:
         text = ",".join(f'"{name.replace("_", "-")}":{value}' for name, value in said.items())
         (path / "topic.json").write_text("{" + text + "}")

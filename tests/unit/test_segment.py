@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from evtool.errors import CorruptionError
 from evtool.log import line
-from evtool.log.files import Directory
 from evtool.log.segment import Segment
+from tests.topics import open_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from evtool.log.files import Directory
 
 NOON = 1_800_000_000_000_000_000  # nanoseconds
 MODERATE, LONG, VERY_LONG = 700, 5000, 70_000  # bytes: more than one step forward, one step back, one count back
@@ -58,12 +60,6 @@ def stored_events(draw: st.DrawFn, largest: int = 14) -> list[Stored]:
         events.append(Stored(offset, moment, length))
         offset += gap
     return events
-
-
-def open_directory(path: Path) -> Directory:
-    """The directory of a topic, which is made if it is missing."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return Directory(str(path), os.open(path, os.O_RDONLY | os.O_DIRECTORY))
 
 
 def write_segment(directory: Directory, first: int, text: bytes, mode: int = 0o600) -> Segment:

@@ -1,0 +1,265 @@
+"""evtool.log.topic: what an append promises, one promise at a time; test_machine has them in any order."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+import pytest
+
+from evtool.errors import BusyError, ConditionError, PartialAppendError, StorageError, SyncError
+from evtool.log import files, line
+from evtool.log.topic import TopicLog, segment_offsets
+from tests.topics import open_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> TopicLog:
+    return TopicLog(open_directory(tmp_path / "t"), "t")
+
+
+@pytest.fixture
+def other(tmp_path: Path, log: TopicLog) -> TopicLog:
+    """Another producer on the same topic."""
+    return TopicLog(open_directory(tmp_path / "t"), "t")
+
+
+def segments(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "t").glob("*.jsonl"))
+
+
+def content(tmp_path: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in segments(tmp_path))
+
+
+def test_offsets_follow_each_other_whoever_appends(log: TopicLog, other: TopicLog) -> None:
+    assert list(log.append([b"1", b"2"], line.DATA)) == [0, 1]
+    assert list(other.append([b"3"], line.DATA)) == [2]
+    assert list(log.append([b"%d" % number for number in range(200)], line.DATA)) == [*range(3, 203)]
+    assert list(other.append([b"4"], line.DATA)) == [203]  # more than it would catch up with by looking at the end
+    assert (log.next_offset(), other.next_offset()) == (204, 204)
+
+
+def test_nothing_to_append_does_nothing(log: TopicLog, tmp_path: Path) -> None:
+    assert list(log.append([], line.DATA)) == []
+    assert os.listdir(tmp_path / "t") == []
+
+
+@pytest.mark.parametrize("wrong", [0, 2, 10**9])
+def test_an_expectation_that_does_not_hold_stores_nothing(log: TopicLog, tmp_path: Path, wrong: int) -> None:
+    log.append([b"1"], line.DATA, expect=0)
+    before = content(tmp_path)
+    with pytest.raises(ConditionError, match=f"the next offset is 1, not {wrong}"):
+        log.append([b"2"], line.DATA, expect=wrong)
+    with pytest.raises(ConditionError, match=f"the next offset is 1, not {wrong}"):
+        log.append_whole([[b"2", b"3"]], line.DATA, expect=wrong)
+    assert content(tmp_path) == before
+    assert list(log.append_whole([[b"2"], [], [b"3"]], line.DATA, expect=1)) == [1, 2]
+
+
+def test_a_lock_that_is_held_is_waited_for_so_long(log: TopicLog, other: TopicLog) -> None:
+    log.lock()
+    waits: list[None] = []
+    with pytest.raises(BusyError, match=f"process {os.getpid()} holds the lock; gave up after 0.01 s") as caught:
+        other.append([b"1"], line.DATA, timeout=0.01, on_wait=lambda: waits.append(None))
+    assert caught.value.pid == other.lock_holder() == os.getpid()
+    assert len(waits) == 1
+
+
+def test_a_fork_has_a_lock_of_its_own(log: TopicLog) -> None:
+    """A child that inherits an open log must not pass through the lock that its parent holds."""
+    log.append([b"1"], line.DATA)
+    log.lock()
+    child = os.fork()
+    if child == 0:
+        try:
+            log.append([b"2"], line.DATA, timeout=0.01)
+        except BusyError:
+            os._exit(75)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 75
+
+
+def test_a_roll_seals_and_the_modes_are_private(log: TopicLog, tmp_path: Path) -> None:
+    log.directory.open("topic.json", os.O_CREAT | os.O_WRONLY)
+    (tmp_path / "t" / "topic.json").write_text('{"segment-bytes":300}')
+    for _ in range(8):
+        log.append([b'"%b"' % (b"x" * 50)], line.DATA)
+    *sealed, active = segments(tmp_path)
+    assert len(sealed) >= 2
+    assert {path.stat().st_mode & 0o777 for path in sealed} == {0o444}
+    assert active.stat().st_mode & 0o777 == 0o600
+    assert all(path.stat().st_size <= 300 for path in [*sealed, active])
+    assert segment_offsets(log.directory) == [int(path.name[:20]) for path in [*sealed, active]]
+
+
+def test_an_append_larger_than_a_segment_is_not_split(log: TopicLog, tmp_path: Path) -> None:
+    (tmp_path / "t" / "topic.json").write_text('{"segment-bytes":300}')
+    log.append([b"1"], line.DATA)
+    log.append([b'"%b"' % (b"x" * 90)] * 10, line.DATA)
+    assert [path.read_bytes().count(b"\n") for path in segments(tmp_path)] == [1, 10]
+
+
+class Full:
+    """os.write on a disk that takes so many bytes more, and then none."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self._write = os.write
+
+    def __call__(self, fd: int, data: bytes) -> int:
+        taken = min(self.room, len(data))
+        if data and not taken:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.room -= taken
+        return self._write(fd, data[:taken])
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> Iterator[Full]:
+    full = Full(1 << 40)
+    monkeypatch.setattr(os, "write", full)
+    yield full
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("whole", [0, 1, 2])
+def test_of_a_batch_that_does_not_fit_whole_lines_are_kept(
+    log: TopicLog, other: TopicLog, tmp_path: Path, room: Full, whole: int
+) -> None:
+    log.append([b'"before"'], line.DATA)
+    before = content(tmp_path)
+    batch = [b'"%d"' % number for number in range(3)]
+    one = len(line.render(1, line.stamp(0), line.DATA, [*batch[:1], b"0"], 0).splitlines(keepends=True)[0])
+    room.room = whole * one + 7
+    with pytest.raises(PartialAppendError) as caught:
+        log.append(batch, line.DATA)
+    error = caught.value
+    assert (error.stored, error.total, error.first, error.last) == (whole, 3, 1, whole)
+    kept = content(tmp_path)
+    assert kept.startswith(before)
+    assert [line.offset_of(text) for text in kept.splitlines(keepends=True)] == [*range(whole + 1)]
+    room.room = 1 << 40
+    assert list(other.append([b'"after"'], line.DATA)) == [whole + 1]
+    assert list(log.append([b'"after"'], line.DATA)) == [whole + 2]
+
+
+def test_the_next_append_answers_for_the_lines_of_one_cut_short(
+    log: TopicLog, other: TopicLog, tmp_path: Path, room: Full
+) -> None:
+    """Lines that a full disk left without a checksum are covered by the next one, whoever writes it."""
+    log.append([b'"before"'], line.DATA)
+    room.room = 200
+    with pytest.raises(PartialAppendError) as caught:
+        log.append([b'"%d"' % number for number in range(9)], line.DATA)
+    assert caught.value.stored
+    room.room = 1 << 40
+    other.append([b'"after"'], line.DATA)
+    lines = content(tmp_path).splitlines(keepends=True)
+    told = [line.crc_of(text) for text in lines]
+    assert told[1:-1] == [None] * caught.value.stored
+    covered = b"".join(lines[1:-1]) + line.without_crc(lines[-1])
+    assert told[-1] == b"%08x" % crc32(covered)
+
+
+def test_what_does_not_fit_whole_is_not_stored_at_all(log: TopicLog, tmp_path: Path, room: Full) -> None:
+    log.append([b'"before"'], line.DATA)
+    before = sorted(os.listdir(tmp_path / "t")), content(tmp_path)
+    room.room = 100
+    with pytest.raises(StorageError, match="stored none of the events: No space left on device"):
+        log.append_whole([[b'"%b"' % (b"x" * 80)] * 3], line.DATA)
+    assert (sorted(os.listdir(tmp_path / "t")), content(tmp_path)) == before
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, MemoryError])
+def test_an_append_that_is_interrupted_leaves_no_torn_line(
+    log: TopicLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interruption: type[BaseException]
+) -> None:
+    log.append([b'"before"'], line.DATA)
+    before = content(tmp_path)
+    write = os.write
+
+    def interrupted(fd: int, data: bytes) -> int:
+        write(fd, data[: len(data) - 5])
+        raise interruption
+
+    monkeypatch.setattr(os, "write", interrupted)
+    with pytest.raises(interruption):
+        log.append([b'"torn"'], line.DATA)
+    monkeypatch.undo()
+    assert content(tmp_path) == before
+    assert list(log.append([b'"after"'], line.DATA)) == [1]
+
+
+def fail_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "sync_data", fail)
+
+
+def test_after_a_sync_that_failed_the_log_takes_nothing_more(
+    log: TopicLog, other: TopicLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.append([b"1"], line.DATA)
+    fail_syncs(monkeypatch)
+    with pytest.raises(SyncError, match="cannot sync: Input/output error"):
+        log.sync()
+    monkeypatch.undo()
+    assert segments(tmp_path)[0].stat().st_mode & 0o777 == files.UNSYNCED_MODE
+    before = content(tmp_path)
+    for producer in (log, other):
+        with pytest.raises(SyncError, match="an earlier sync of this segment failed"):
+            producer.append([b"2"], line.DATA)
+    log.sync()  # nothing is left to sync
+    assert content(tmp_path) == before
+
+
+def test_a_sync_that_fails_while_a_torn_line_is_cut_shuts_the_log_too(
+    log: TopicLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.append([b"1"], line.DATA)
+    with segments(tmp_path)[0].open("ab") as file:
+        file.write(b'{"offset":1')
+    fail_syncs(monkeypatch)
+    with pytest.raises(SyncError):
+        log.append([b"2"], line.DATA)
+    assert segments(tmp_path)[0].stat().st_mode & 0o777 == files.UNSYNCED_MODE
+
+
+def test_healing_says_what_was_cut_and_where_it_is_kept(tmp_path: Path) -> None:
+    said: list[str] = []
+    log = TopicLog(open_directory(tmp_path / "t"), "t", said.append)
+    log.append([b"1"], line.DATA)
+    torn = b'{"offset":1,"time":"2026'
+    with segments(tmp_path)[0].open("ab") as file:
+        file.write(torn)
+    assert log.next_offset() == 1
+    (kept,) = (tmp_path / "t" / "damaged").iterdir()
+    assert kept.read_bytes() == torn
+    assert said == [f"t: cut {len(torn)} bytes of an append that was killed; they are kept in {kept}"]
+
+
+def test_segments_that_others_sealed_are_synced_too(
+    log: TopicLog, other: TopicLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What this producer wrote is durable after its sync, though the segment was sealed by another since."""
+    (tmp_path / "t" / "topic.json").write_text('{"segment-bytes":300}')
+    synced: list[int] = []
+    log.append([b'"mine"'], line.DATA)
+    first = segments(tmp_path)[0].stat().st_ino
+    while len(segments(tmp_path)) < 2:
+        other.append([b'"theirs"'], line.DATA)
+    log.append([b'"mine"'], line.DATA)
+    sync = files.sync_data
+    monkeypatch.setattr(files, "sync_data", lambda fd: (synced.append(os.fstat(fd).st_ino), sync(fd)))
+    log.sync()
+    assert set(synced) == {first, segments(tmp_path)[-1].stat().st_ino}
+    log.sync()
+    assert len(synced) == 2
