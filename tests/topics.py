@@ -28,7 +28,7 @@ def stored(program: Program, topic: str) -> str:
 
 def stored_lines(program: Program, topic: str) -> list[str]:
     """The lines of a topic, one by one."""
-    return stored(program, topic).splitlines(keepends=True)
+    return [f"{line}\n" for line in stored(program, topic).split("\n")[:-1]]
 
 
 def numbers(first: int, last: int) -> list[str]:

@@ -52,8 +52,8 @@ def _explain(error: typer.TyperException, argv: list[str]) -> int:
 
 
 def _run(context: typer.Context) -> int:
-    name = context.info_name or ""
-    return border.run(Args(name, dict(context.params), context.obj))
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in context.params.items()}
+    return border.run(Args(context.info_name or "", values, context.obj))
 
 
 def _print_version(asked: bool) -> None:

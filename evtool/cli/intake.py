@@ -174,9 +174,9 @@ class Checker:
     def check(self, first: int, lines: list[bytes]) -> tuple[list[bytes], list[str | None] | None]:
         """The bodies and ids of the good ones among lines, the first of which has the number `first`."""
         if self._is_plain and len(lines) > _FEW:
-            trimmed = [*filter(None, map(bytes.strip, lines))]
-            if self._all_short(trimmed) and payload.all_valid(trimmed):
-                return trimmed, None
+            filled = [*filter(None, lines)]
+            if self._all_short(filled) and payload.all_valid(filled):
+                return [*map(bytes.strip, filled)], None
         return self._check_each(first, lines)
 
     def _all_short(self, lines: list[bytes]) -> bool:
@@ -188,7 +188,7 @@ class Checker:
         bodies: list[bytes] = []
         ids: list[str | None] = []
         for number, text in enumerate(lines, first):
-            if not self._is_text and not text.strip():
+            if not self._is_text and not text.strip(payload.BLANK):
                 continue
             try:
                 body, event_id = self._check_one(text)

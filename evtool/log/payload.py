@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, NoReturn
 
-_BLANK = " \t\n\r"
+BLANK = b" \t\n\r"  # what JSON allows around a value
 _QUICK_LENGTH = 4096  # characters; a nesting deeper than orjson's 1,024 does not fit in without being counted
 _QUICK_DEPTH = 500
 _LONGEST_ATTRIBUTE = 1 << 16  # a handler gets some in its environment, where Linux allows 128 KiB a variable
@@ -27,7 +27,7 @@ def check(text: str) -> bytes:
 
     Newlines between its parts become blanks; nothing else of it changes. Raises DataError if it is not JSON.
     """
-    text = text.strip(_BLANK)
+    text = text.strip(BLANK.decode())
     if not _is_surely_json(text):
         _ask_orjson(text.encode("utf-8", "surrogateescape"))
     return text.replace("\n", " ").replace("\r", " ").encode("utf-8", "surrogateescape")
