@@ -34,6 +34,10 @@ def main(argv: list[str], handler: list[str] | None) -> int:
         return _explain(error, argv)
     except typer.Abort:
         return 1
+    except SystemExit:  # all that Typer still ends by itself: nobody reads the help
+        return 128 + border.SIGPIPE
+    except OSError as error:  # of the help, too: a command's own errors end in `border.run`
+        return border.output_failed(error)
     return code if isinstance(code, int) else 0
 
 

@@ -93,12 +93,17 @@ def _flush(code: int) -> int:
     if sys.stdout is not None:
         try:
             sys.stdout.flush()
-        except BrokenPipeError:
-            return 128 + SIGPIPE
         except OSError as error:
-            complain("standard output", error.strerror or str(error))
-            return 74
+            return code or output_failed(error)
     return code
+
+
+def output_failed(error: OSError) -> int:
+    """Say that standard output takes no more, unless it is that nobody reads it; return the exit code."""
+    if isinstance(error, BrokenPipeError):
+        return 128 + SIGPIPE
+    complain("standard output", error.strerror or str(error))
+    return 74
 
 
 def _command(name: str) -> Any:

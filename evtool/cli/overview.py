@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from evtool.cli import border
-from evtool.errors import CorruptionError
+from evtool.cli import border, home
+from evtool.errors import CorruptionError, NotFoundError
 from evtool.log import names
 from evtool.stores.where import seconds_of
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from evtool.cli.argv import Args
     from evtool.log.bounds import Bounds
     from evtool.log.offsets import Commit
     from evtool.stores.file import FileStore
@@ -44,6 +45,19 @@ class Rows(list["Row"]):
     damaged = False
 
 
+def rows(args: Args, rows_of: Callable[[FileStore, str], list[Row]]) -> Rows:
+    """The rows of the topics that were asked for. Where nothing was ever stored there are none."""
+    try:
+        store = home.open_home(args)
+    except NotFoundError:
+        for topic in args.topics:
+            if not names.is_pattern(topic):
+                names.check_name("topic", topic)
+                raise NotFoundError(topic, "no such topic", hint="there are no topics yet") from None
+        return Rows()
+    return collect(chosen(store, args.topics), lambda topic: rows_of(store, topic))
+
+
 def collect(topics: list[str], rows_of: Callable[[str], list[Row]]) -> Rows:
     """The rows of all these topics. One that is damaged is complained of and does not keep the others back."""
     rows = Rows()
@@ -56,20 +70,22 @@ def collect(topics: list[str], rows_of: Callable[[str], list[Row]]) -> Rows:
     return rows
 
 
-def topic_row(store: FileStore, topic: str) -> Row:
-    """What `topics` says of one topic."""
+def topic_rows(store: FileStore, topic: str) -> list[Row]:
+    """What `topics` says of one topic, which is one row."""
     bounds = store.bounds(topic)
     groups = group_rows(store, topic, bounds)
     age = None if bounds.last_time is None else round(max(0.0, time.time() - seconds_of(bounds.last_time)), 6)
-    return {
-        "topic": topic,
-        "events": bounds.next - bounds.first,
-        "first": bounds.first,
-        "next": bounds.next,
-        "bytes": bounds.size,
-        "age_seconds": age,
-        "groups": {row["group"]: row["lag"] for row in groups},
-    }
+    return [
+        {
+            "topic": topic,
+            "events": bounds.next - bounds.first,
+            "first": bounds.first,
+            "next": bounds.next,
+            "bytes": bounds.size,
+            "age_seconds": age,
+            "groups": {row["group"]: row["lag"] for row in groups},
+        }
+    ]
 
 
 def group_rows(store: FileStore, topic: str, bounds: Bounds | None = None) -> list[Row]:

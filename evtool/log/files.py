@@ -72,6 +72,14 @@ class Directory:
         except OSError as error:
             self.fail("", error)
 
+    def subdirectories(self) -> list[str]:
+        """The names of the directories in here, in no order; of links too, so that opening them says what they are."""
+        try:
+            with os.scandir(self.fd) as entries:
+                return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False) or entry.is_symlink()]
+        except OSError as error:
+            self.fail("", error)
+
     def parents(self) -> Iterator[Directory]:
         """The directories through which this one was opened, nearest first."""
         above = self.parent

@@ -46,7 +46,7 @@ class FileStore:
 
     def topics(self) -> list[str]:
         """The names of all topics, sorted."""
-        return sorted(name for name in self._topics.names() if names.is_name(name))
+        return sorted(name for name in self._topics.subdirectories() if names.is_name(name))
 
     def matching(self, pattern: str) -> list[str]:
         """The topics that match a glob, sorted."""

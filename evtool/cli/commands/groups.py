@@ -6,7 +6,7 @@ import os
 
 from evtool.cli import home, overview, view
 from evtool.cli.view import Column
-from evtool.errors import CorruptionError, NotFoundError
+from evtool.errors import CorruptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,14 +15,7 @@ if TYPE_CHECKING:
 
 def run(args: Args) -> int:
     """Write a row for each group of each topic."""
-    try:
-        store = home.open_home(args)
-    except NotFoundError:
-        if args.topics:
-            raise NotFoundError(args.topics[0], "no such topic", hint="there are no topics yet") from None
-        rows = overview.Rows()
-    else:
-        rows = overview.collect(overview.chosen(store, args.topics), lambda topic: overview.group_rows(store, topic))
+    rows = overview.rows(args, overview.group_rows)
     if not rows and os.isatty(1) and not args.json:
         home.note("there are no groups yet; `evtool subscribe TOPIC --group GROUP` makes one")
         return 0
