@@ -196,10 +196,11 @@ _ZSH = """\
 #compdef evtool
 # zsh completion for evtool(1). {header}
 
+# The last argument says what to ask for; before it stand options for compadd, which _arguments puts there.
 _evtool_ask() {{
-    local -a words
-    words=(${{(f)"$(evtool __complete $1 2>/dev/null)"}})
-    compadd -a words
+    local -a offered
+    offered=(${{(f)"$(evtool __complete ${{@[-1]}} 2>/dev/null)"}})
+    compadd "${{@[1,-2]}}" -a offered
 }}
 
 _evtool() {{

@@ -73,6 +73,7 @@ class FileSink:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._fd = -1
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, files.FILE_MODE)
         except OSError as error:
@@ -80,7 +81,7 @@ class FileSink:
         self._is_regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
 
     def __del__(self) -> None:
-        if hasattr(self, "_fd"):
+        if self._fd >= 0:
             os.close(self._fd)
 
     def deliver(self, lines: bytes, handled: Handled) -> None:

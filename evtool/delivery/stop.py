@@ -24,12 +24,13 @@ class Stop:
     def __init__(self) -> None:
         self.signal_number: int | None = None
         self.is_set = False
+        self.fd = self._far_end = -1
         self.fd, self._far_end = os.pipe()
 
     def __del__(self) -> None:
-        os.close(self.fd)
-        if self._far_end >= 0:
-            os.close(self._far_end)
+        for fd in (self.fd, self._far_end):
+            if fd >= 0:
+                os.close(fd)
 
     def listen(self) -> None:
         """Take SIGINT and SIGTERM as the request; a second one takes effect at once, as if nobody listened."""

@@ -112,11 +112,11 @@ class _SegmentIds:
     """The ids of one segment."""
 
     def __init__(self, directory: Directory, segment: Segment) -> None:
+        self._fd = -1
         self._directory = directory
         self._segment = segment
         self._name = names.segment_name(segment.first).removesuffix(names.SEGMENT_SUFFIX)
         self._end = segment.end_of_lines(segment.size())
-        self._fd = -1
         covered = self._open()
         if covered < self._end:
             self._extend(covered)

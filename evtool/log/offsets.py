@@ -80,11 +80,11 @@ class Commits:
 
     def __init__(self, consumers: Directory, group: str) -> None:
         """Open the commit log, made if it is missing. `committed` is None until something was committed."""
+        self._fd = -1
         self._directory = consumers
         self._name = names.commits_name(group)
         known = read_commits(consumers, group)
         self.committed: int | None = known[-1].committed if known else None
-        self._fd = -1
         self._open()
         self._dirty = False
         self._is_suspect = False  # a sync of the file failed

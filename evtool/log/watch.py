@@ -29,6 +29,7 @@ class Watch:
     """
 
     def __init__(self, paths: Iterable[str] = (), wake: int | None = None) -> None:
+        self._fd = -1
         self._is_noted = False
         self._poll = select.poll()
         if wake is not None:
@@ -43,7 +44,7 @@ class Watch:
         self._stop()
 
     def _stop(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
+        if self._fd >= 0:
             self._poll.unregister(self._fd)
             os.close(self._fd)
             self._fd = -1

