@@ -42,10 +42,10 @@ class Output:
     def deliver(self, lines: bytes, handled: Handled) -> None:
         """Write these lines. Raises BrokenPipeError, StorageError or, when told to stop in between, Stopped."""
         data = lines if self.is_verbatim else self._rendered(lines)
-        rest = memoryview(data)
+        rest: bytes | memoryview = data
         try:
-            while rest:
-                rest = rest[self._write(rest, handled) :]
+            while (written := self._write(rest, handled)) < len(rest):
+                rest = memoryview(rest)[written:]
         except BaseException as error:
             if not isinstance(error, BrokenPipeError):
                 handled(first_lines(lines, self._count_whole(lines, len(data) - len(rest))))
@@ -62,7 +62,7 @@ class Output:
             count += 1
         return count
 
-    def _write(self, data: memoryview, handled: Handled) -> int:
+    def _write(self, data: bytes | memoryview, handled: Handled) -> int:
         """Write some of it. Who may be told to stop never waits for a reader inside a write, which would not end."""
         try:
             if self._stop is None:
