@@ -25,18 +25,23 @@ _evtool() {
     typed=${words[-1]}
     before=${words[-2]:-}
     if (( ${#words[@]} == 2 )); then
-        _evtool_reply append tail replay subscribe fanout topics groups --help --version
+        _evtool_reply append tail replay subscribe fanout topics groups commit seek dead redrive rm --help --version
         return
     fi
     command=${words[1]}
     case $command in
         append) options='--text --key -k --key-from --type -t --source --id --id-from --attr --cloudevents --offsets --sync --expect-offset --atomic --rejects --timeout --null -0 --verbose -v --quiet -q --allow-nfs -h --help'; topics=1 ;;
-        tail) options='--count -n --follow -f --timeout --key -k --type -t --output -o --data -d --null -0 --color --quiet -q --allow-nfs -h --help'; topics=99 ;;
-        replay) options='--from --until --count -n --follow -f --timeout --speed --max-gap --key -k --type -t --output -o --data -d --null -0 --color --quiet -q --allow-nfs -h --help'; topics=99 ;;
-        subscribe) options='--group -g --from --count -n --timeout --drain --key -k --type -t --output -o --data -d --null -0 --color --verbose -v --quiet -q --allow-nfs -h --help'; topics=99 ;;
-        fanout) options='--to --from --drain --key -k --type -t --verbose -v --quiet -q --allow-nfs -h --help'; topics=1 ;;
+        tail) options='--count -n --follow -f --timeout --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --quiet -q --allow-nfs -h --help'; topics=99 ;;
+        replay) options='--from --until --count -n --follow -f --timeout --speed --max-gap --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --quiet -q --allow-nfs -h --help'; topics=99 ;;
+        subscribe) options='--group -g --from --count -n --timeout --drain --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --jobs -j --batch --linger --worker --timeout-each --retries --backoff --share --lease --manual --verbose -v --quiet -q --allow-nfs -h --help'; topics=99 ;;
+        fanout) options='--to --config --check --name --from --drain --key -k --type -t --where -w --jq --content --jobs -j --batch --linger --timeout-each --retries --backoff --verbose -v --quiet -q --allow-nfs -h --help'; topics=1 ;;
         topics) options='--json --color --allow-nfs -h --help'; topics=99 ;;
         groups) options='--json --color --allow-nfs -h --help'; topics=99 ;;
+        commit) options='--group -g --verbose -v --allow-nfs -h --help'; topics=1 ;;
+        seek) options='--group -g --to --dry-run --force --json --color --quiet -q --allow-nfs -h --help'; topics=1 ;;
+        dead) options='--group -g --all --json --color --allow-nfs -h --help'; topics=1 ;;
+        redrive) options='--offset --all --group -g --dry-run --quiet -q --allow-nfs -h --help'; topics=1 ;;
+        rm) options='--group -g --yes -y --dry-run --force --quiet -q --allow-nfs -h --help'; topics=1 ;;
         *) return ;;
     esac
     for (( at = 2; at < ${#words[@]} - 1; at++ )); do
@@ -54,7 +59,7 @@ _evtool() {
         typed=${typed#*=}
     fi
     case $before in
-        --attr|--count|--expect-offset|--id|--id-from|--key|--key-from|--max-gap|--source|--speed|--timeout|--type|-k|-n|-t) return ;;
+        --attr|--backoff|--batch|--config|--count|--expect-offset|--id|--id-from|--jobs|--jq|--key|--key-from|--lease|--linger|--max-gap|--name|--offset|--retries|--source|--speed|--timeout|--timeout-each|--type|--where|-j|-k|-n|-t|-w) return ;;
         --sync) _evtool_reply always never; return ;;
         --rejects) COMPREPLY=($(compgen -f -- "$current")); return ;;
         --output|-o) _evtool_reply auto line data text pretty cloudevents; return ;;
@@ -62,6 +67,7 @@ _evtool() {
         --from|--until) _evtool_ask where; return ;;
         --group|-g) _evtool_ask groups; return ;;
         --to) _evtool_ask sinks; return ;;
+        --content) _evtool_reply json cloudevents; return ;;
     esac
     if [[ $typed == -* ]]; then
         # shellcheck disable=SC2086

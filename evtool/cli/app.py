@@ -150,6 +150,8 @@ def tail(
     timeout: o.Timeout = None,
     key: o.Key = None,
     type: o.Type = None,
+    where: o.Matching = None,
+    jq: o.Jq = None,
     output: o.Output = "auto",
     data: o.Data = False,
     null: o.Null = False,
@@ -179,6 +181,8 @@ def replay(
     ] = None,
     key: o.Key = None,
     type: o.Type = None,
+    where: o.Matching = None,
+    jq: o.Jq = None,
     output: o.Output = "auto",
     data: o.Data = False,
     null: o.Null = False,
@@ -207,10 +211,34 @@ def subscribe(
     drain: o.Drain = False,
     key: o.Key = None,
     type: o.Type = None,
+    where: o.Matching = None,
+    jq: o.Jq = None,
     output: o.Output = "auto",
     data: o.Data = False,
     null: o.Null = False,
     color: o.Color = "auto",
+    jobs: o.Jobs = 1,
+    batch: o.Batch = 1,
+    linger: o.Linger = None,
+    worker: Annotated[
+        bool,
+        typer.Option("--worker", help="Start the command once: it gets events a line each, and answers with offsets."),
+    ] = False,
+    timeout_each: o.TimeoutEach = None,
+    retries: o.Retries = 5,
+    backoff: o.Backoff = "1s..1m",
+    share: Annotated[
+        bool, typer.Option("--share", help="Share the group's events with other processes that say so too.")
+    ] = False,
+    lease: Annotated[
+        str | None,
+        typer.Option(
+            "--lease", metavar="DURATION", help="With --share: how long events stay ours without a sign (30s)."
+        ),
+    ] = None,
+    manual: Annotated[
+        bool, typer.Option("--manual", help="Commit nothing: evtool commit does, at the far end of the pipe.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say at the end how far the group got.")] = False,
     quiet: o.Quiet = False,
     allow_nfs: o.AllowNfs = False,
@@ -225,19 +253,44 @@ def subscribe(
 @app.command()
 def fanout(
     context: typer.Context,
-    topic: o.Topic,
+    topic: Annotated[
+        str | None, typer.Argument(metavar="TOPIC", help="The topic; a file of rules may say it.", show_default=False)
+    ] = None,
     to: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
-            "--to", metavar="SINK", help="topic:NAME, file:PATH or exec:CMD; may be repeated.", show_default=False
+            "--to",
+            metavar="SINK",
+            help="topic:NAME, file:PATH, exec:CMD, worker:CMD or http(s)://…; may be repeated.",
+            show_default=False,
         ),
-    ],
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="FILE", help="Take sinks and their rules from a TOML file.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Say whether the rules are in order, and end.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="GROUP", help="The group under which the sink remembers where it is."),
+    ] = None,
     from_: Annotated[
         str, typer.Option("--from", metavar="WHERE", help="Where a sink begins that is new; see WHERE.")
     ] = "latest",
     drain: o.Drain = False,
     key: o.Key = None,
     type: o.Type = None,
+    where: o.Matching = None,
+    jq: o.Jq = None,
+    content: Annotated[
+        Literal["json", "cloudevents"],
+        typer.Option("--content", metavar="FORMAT", help="What http gets: json (the stored line) or cloudevents."),
+    ] = "json",
+    jobs: o.Jobs = 1,
+    batch: o.Batch = 1,
+    linger: o.Linger = None,
+    timeout_each: o.TimeoutEach = None,
+    retries: o.Retries = 5,
+    backoff: o.Backoff = "1s..1m",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say at the end how far each sink got.")] = False,
     quiet: o.Quiet = False,
     allow_nfs: o.AllowNfs = False,
@@ -273,6 +326,93 @@ def groups(
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """List consumer groups and how far behind they are."""
+    return _run(context)
+
+
+@app.command()
+def commit(
+    context: typer.Context,
+    topic: Annotated[
+        str | None, typer.Argument(metavar="TOPIC", help="The topic, if maybe no event comes.", show_default=False)
+    ] = None,
+    group: o.Group = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say at the end how far the groups got.")] = False,
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Commit what comes out of a pipe that subscribe --manual feeds.
+
+    Reads the events that subscribe gave out; those dropped on the way count as handled once a later one comes.
+    """
+    return _run(context)
+
+
+@app.command()
+def seek(
+    context: typer.Context,
+    topic: o.Topic,
+    group: Annotated[str, typer.Option("--group", "-g", metavar="GROUP", help="The group.", show_default=False)],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="WHERE", help="Where to; see WHERE. Or a file from groups --json.", show_default=False
+        ),
+    ],
+    dry_run: o.DryRun = False,
+    force: o.Force = False,
+    json: o.Json = False,
+    color: o.Color = "auto",
+    quiet: o.Quiet = False,
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Let a group go on somewhere else, back or ahead."""
+    return _run(context)
+
+
+@app.command()
+def dead(
+    context: typer.Context,
+    topic: o.Topic,
+    group: o.Group = None,
+    all: Annotated[bool, typer.Option("--all", help="Also those that were sent through again.")] = False,
+    json: o.Json = False,
+    color: o.Color = "auto",
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """List the events of a topic that could not be handled, and why."""
+    return _run(context)
+
+
+@app.command()
+def redrive(
+    context: typer.Context,
+    topic: o.Topic,
+    offset: Annotated[
+        int | None, typer.Option("--offset", metavar="N", help="The event with this offset in the topic.")
+    ] = None,
+    all: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False,
+    group: o.Group = None,
+    dry_run: o.DryRun = False,
+    quiet: o.Quiet = False,
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Send events that could not be handled to their groups again, once."""
+    return _run(context)
+
+
+@app.command()
+def rm(
+    context: typer.Context,
+    topic: o.Topic,
+    group: Annotated[
+        str | None, typer.Option("--group", "-g", metavar="GROUP", help="Remove this group of it, and no event.")
+    ] = None,
+    yes: o.Yes = False,
+    dry_run: o.DryRun = False,
+    force: o.Force = False,
+    quiet: o.Quiet = False,
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Remove a topic with all its events, or a group."""
     return _run(context)
 
 

@@ -19,6 +19,35 @@ SomeTopics = Annotated[
 ]
 Key = Annotated[str | None, typer.Option("--key", "-k", metavar="KEY", help="Only events with this key.")]
 Type = Annotated[str | None, typer.Option("--type", "-t", metavar="TYPE", help="Only events of this type.")]
+Matching = Annotated[
+    str | None,
+    typer.Option("--where", "-w", metavar="EXPR", help="Only events for which this holds; see evtool-where(7)."),
+]
+Jq = Annotated[
+    str | None,
+    typer.Option("--jq", metavar="PROGRAM", help="Only events for which this jq program gives something true."),
+]
+Retries = Annotated[
+    int, typer.Option("--retries", metavar="N", help="Try an event again so often before it is set aside.")
+]
+Backoff = Annotated[
+    str, typer.Option("--backoff", metavar="MIN..MAX", help="Wait before trying again, longer each time.")
+]
+Jobs = Annotated[
+    int, typer.Option("--jobs", "-j", metavar="N", help="Handle N events at a time; those with the same key in order.")
+]
+Batch = Annotated[int, typer.Option("--batch", metavar="N", help="Give N events to one run of the command.")]
+Linger = Annotated[
+    str | None, typer.Option("--linger", metavar="DURATION", help="With --batch: wait so long for it to become full.")
+]
+TimeoutEach = Annotated[
+    str | None,
+    typer.Option("--timeout-each", metavar="DURATION", help="End a run, or a worker, that takes longer for an event."),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Force = Annotated[bool, typer.Option("--force", help="Even while a process consumes for the group.")]
+Group = Annotated[str | None, typer.Option("--group", "-g", metavar="GROUP", help="Only what is this group's.")]
 Count = Annotated[int | None, typer.Option("--count", "-n", metavar="N", help="End after N events.")]
 From = Annotated[str, typer.Option("--from", metavar="WHERE", help="Where to begin; see WHERE.")]
 NewFrom = Annotated[

@@ -113,7 +113,7 @@ def _plain_renderer(form: str) -> Render:
     if form == "text":
         return _text
     if form == "cloudevents":
-        from evtool.cli.cloudevents import render
+        from evtool.delivery.cloudevents import render
 
         return render
     return _stored

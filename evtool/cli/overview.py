@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from evtool.cli.argv import Args
     from evtool.log.bounds import Bounds
-    from evtool.log.offsets import Commit
+    from evtool.log.offsets import Commit, Member
     from evtool.stores.file import FileStore
 
     Row = dict[str, Any]
@@ -97,12 +97,16 @@ def group_row(store: FileStore, topic: str, group: str, bounds: Bounds | None = 
     """What `groups` says of one group of a topic.
 
     lag: events that the group has not handled. lag_seconds: the age of the oldest of them.
+    members: the processes that consume for it now, and what each is doing.
     catch_up_seconds: how long it will take at the pace of the last minute; None if that is not known, or never.
     """
     bounds = bounds or store.bounds(topic)
     commits = store.commits(topic, group)
+    state = store.state(topic, group)
     committed = commits[-1].committed
-    lag = max(0, bounds.next - max(committed, bounds.first))
+    above = sum(last - max(first, committed) + 1 for first, last in state.handled)
+    lag = max(0, bounds.next - max(committed, bounds.first) - above) + state.again.count()
+    is_active = store.is_active(topic, group)
     oldest = store.time_at(topic, committed) if lag else None
     return {
         "topic": topic,
@@ -111,8 +115,24 @@ def group_row(store: FileStore, topic: str, group: str, bounds: Bounds | None = 
         "end": bounds.next,
         "lag": lag,
         "lag_seconds": 0.0 if oldest is None else round(max(0.0, time.time() - seconds_of(oldest)), 3),
-        "active": store.is_active(topic, group),
+        "active": is_active,
         "catch_up_seconds": _catch_up(store, topic, commits, lag),
+        "members": [_member_row(member) for member in state.members.values()] if is_active else [],
+    }
+
+
+def _member_row(member: Member) -> Row:
+    """What is said of one process that consumes for a group. doing: in words; empty if it waits for events."""
+    doing = member.doing
+    if member.leased:
+        doing = f"has leased {member.leased.count()};{' ' + doing if doing else ''}".rstrip(";")
+    return {
+        "pid": member.pid,
+        "host": member.host,
+        "mode": member.mode,
+        "since": member.since.decode(),
+        "command": member.command,
+        "doing": doing,
     }
 
 

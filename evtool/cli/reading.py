@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def selection(args: Args) -> Selection:
     """Which events are wanted."""
-    return Selection(args.key, args.type)
+    return Selection(args.key, args.type, args.where, args.jq)
 
 
 def seconds(text: str | None) -> float | None:

@@ -55,12 +55,14 @@ def write(data: bytes) -> None:
 
 
 def _plain(columns: Sequence[Column], row: dict[str, Any]) -> str:
-    return "\t".join(_plain_value(row[column.key]) for column in columns) + "\n"
+    return "\t".join(_plain_value(column, row[column.key]) for column in columns) + "\n"
 
 
-def _plain_value(value: Any) -> str:
+def _plain_value(column: Column, value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, list):
+        return column.show(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evtool.delivery.feed import Feed
+    from evtool.delivery.progress import Progress
     from evtool.delivery.selection import Selection
     from evtool.delivery.stop import Stop
     from evtool.stores.group import FileGroup
@@ -19,13 +20,11 @@ if TYPE_CHECKING:
     Handled = Callable[[bytes | None], None]
     Deliver = Callable[[bytes, Handled], None]
 
-_SYNC_SECONDS = 1.0
-
 
 class Consumer:
     """Hands a feed's events on and keeps the groups' committed offsets true.
 
-    groups: by topic; empty if nothing is committed.
+    groups: by topic; none if nothing is committed.
     deliver: is given whole lines, and a function to call with those of their first lines that are handled for good
         (any number of times), or with None when all are. It raises what it cannot handle.
     selection: which events are wanted; the others count as handled.
@@ -49,15 +48,16 @@ class Consumer:
         self._deliver = deliver
         self._selection = selection
         self._wants_all = selection.is_everything
-        self._groups = {} if groups is None else groups
+        self._progress: Progress | None = None
+        if groups is not None:
+            from evtool.delivery.progress import Progress
+
+            self._progress = Progress(groups, feed)
         self._left = count
         self._follow = follow
         self._timeout = timeout
         self._last_event = time.monotonic()
         self._stop = stop
-        self._committed: dict[str, int] = {}
-        self._synced = time.monotonic()
-        self._unsynced = False
 
     def run(self) -> None:
         """Consume until the end, as it was set."""
@@ -65,17 +65,8 @@ class Consumer:
             while self._left != 0 and self._step():
                 pass
         finally:
-            self.sync()
-
-    def sync(self) -> None:
-        """Make the commits durable, and before them the events that they stand on."""
-        if self._unsynced:
-            for source in self._feed.sources:
-                source.reader.sync()
-            for group in self._groups.values():
-                group.sync()
-            self._unsynced = False
-        self._synced = time.monotonic()
+            if self._progress is not None:
+                self._progress.sync()
 
     def _step(self) -> bool:
         """Handle the next lines or wait for some; say whether to go on."""
@@ -108,21 +99,15 @@ class Consumer:
             self._handled(lines)
 
     def _handled(self, lines: bytes | None) -> None:
-        if not self._groups:
-            return
-        for topic, offset in (self._feed.positions() if lines is None else self._feed.positions_after(lines)).items():
-            if self._committed.get(topic) != offset:
-                self._groups[topic].commit(offset)
-                self._committed[topic] = offset
-                self._unsynced = True
-        if time.monotonic() - self._synced >= _SYNC_SECONDS:
-            self.sync()
+        if self._progress is not None:
+            self._progress.commit(self._feed.positions() if lines is None else self._feed.positions_after(lines))
 
     def _wait(self) -> bool:
         """Wait for more; what was committed is made durable meanwhile. Raises TimedOutError."""
-        if self._unsynced and self._feed.wait(self._synced + _SYNC_SECONDS - time.monotonic()):
-            return True
-        self.sync()
+        if self._progress is not None:
+            if (due := self._progress.due_in) is not None and self._feed.wait(due):
+                return True
+            self._progress.sync()
         left = None if self._timeout is None else self._last_event + self._timeout - time.monotonic()
         if not self._feed.wait(left) and left is not None:
             raise TimedOutError("timed out", f"no event came for {self._timeout:g} s")

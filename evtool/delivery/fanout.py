@@ -5,106 +5,222 @@ from __future__ import annotations
 import threading
 import time
 
-from evtool.delivery.consumer import Consumer
 from evtool.delivery.feed import Feed
 from evtool.delivery.membership import Membership
-from evtool.delivery.sinks import group_name, open_sink
 from evtool.delivery.stop import Stop, Stopped
 from evtool.errors import EvtoolError
+from evtool.stores.group import Moved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
-    from evtool.delivery.selection import Selection
+    from evtool.delivery.handling import Reports
+    from evtool.delivery.rule import Rule
     from evtool.stores.file import FileStore
-    from evtool.stores.where import Where
+
+    class Watcher(Protocol):
+        """Who is told what becomes of the sinks."""
+
+        def failed(self, rule: Rule, error: EvtoolError) -> None:
+            """The sink has failed, and will be tried again."""
+
+        def standing_by(self, topic: str, rule: Rule) -> None:
+            """The sink is served by another process."""
+
+        def missed(self, topic: str, first: int, last: int) -> None:
+            """Events were trimmed away before the sink had them."""
+
+        def reports(self, rule: Rule) -> Reports:
+            """Who is told what becomes of its events."""
+
 
 _RETRY_SECONDS = (1.0, 30.0)
+_LOOK_SECONDS, _DRAIN_SECONDS = 1.0, 0.1
 
 
 class Fanout:
     """Takes a topic's events to sinks until it is told to stop or, with `drain`, all of them have everything.
 
-    start: where a sink begins that is new. on_error: told about a sink that fails, with its address and the error; it
-    is tried again later, and holds up no other.
+    store: opens the store anew, since each sink has a thread of its own.
     """
 
     def __init__(
-        self,
-        store: Callable[[], FileStore],
-        topic: str,
-        addresses: list[str],
-        selection: Selection,
-        start: Where,
-        *,
-        drain: bool,
-        stop: Stop,
-        on_error: Callable[[str, EvtoolError], None],
-        on_standby: Callable[[str, str], None],
-        on_missed: Callable[[str, int, int], None],
+        self, store: Callable[[], FileStore], topic: str, *, drain: bool, stop: Stop, watcher: Watcher
     ) -> None:
+        self.servers: list[Server] = []
         self._store = store
-        self._topic = topic
-        self._selection = selection
-        self._start = start
+        self.topic = topic
         self._drain = drain
         self._stop = stop
-        self._on_error = on_error
-        self._on_standby = on_standby
-        self._on_missed = on_missed
-        self.committed = dict.fromkeys(addresses, 0)
-        self.failed: set[str] = set()
-        self._threads = [threading.Thread(target=self._serve, args=(one,), daemon=True) for one in addresses]
+        self._watcher = watcher
 
-    def run(self) -> None:
-        """Serve all sinks to the end."""
-        for thread in self._threads:
-            thread.start()
-        for thread in self._threads:
-            thread.join()
+    def serve(self, rules: list[Rule]) -> None:
+        """Serve just these sinks from now on. Those whose rule is the same as before are not disturbed."""
+        unchanged = {server.rule.group: server for server in self.servers}
+        serving = []
+        for rule in rules:
+            server = unchanged.get(rule.group)
+            if server is not None and server.rule.said == rule.said and not server.has_ended:
+                serving.append(server)
+            else:
+                serving.append(Server(self._store, self.topic, rule, self._drain, self._watcher))
+        for server in self.servers:
+            if server not in serving:
+                server.stop.set()
+        for server in self.servers:
+            if server not in serving:
+                server.thread.join()
+        for server in serving:
+            if server not in self.servers:
+                server.thread.start()
+        self.servers = serving
 
-    def _serve(self, address: str) -> None:
-        """Serve one sink, beginning again after each failure unless this is a drain."""
+    def run(self, turn: Callable[[float], None]) -> None:
+        """Serve to the end. turn: called again and again; it waits so many seconds or until something happens."""
+        self._stop.on_signal[id(self)] = self._hear
+        while not self._stop.is_set and (alive := [one for one in self.servers if one.thread.is_alive()]):
+            if self._drain:
+                alive[0].thread.join(_DRAIN_SECONDS)
+            turn(0.0 if self._drain else _LOOK_SECONDS)
+        for server in self.servers:
+            server.stop.set()
+        for server in self.servers:
+            server.thread.join()
+
+    def _hear(self, number: int, is_first: bool) -> None:
+        for server in self.servers:
+            for call in list(server.stop.on_signal.values()):
+                call(number, is_first)
+
+
+class Server:
+    """One sink being served. `committed` is what it has, `doing` what goes on, `failed` whether its last try failed."""
+
+    def __init__(self, store: Callable[[], FileStore], topic: str, rule: Rule, drain: bool, watcher: Watcher) -> None:
+        self.rule = rule
+        self.stop = Stop()
+        self.committed = 0
+        self.doing = "starting"
+        self.failed = False
+        self.set_aside = 0
+        self.has_ended = False
+        self.thread = threading.Thread(target=self._serve, name=rule.name, daemon=True)
+        self._open_store = store
+        self._topic = topic
+        self._drain = drain
+        self._watcher = watcher
+        self._membership: Membership | None = None
+
+    def look(self) -> None:
+        """Bring `committed` up to date."""
+        membership = self._membership
+        if membership is not None:
+            state = [group.state for group in list(membership.groups.values())]
+            if state and state[0].committed is not None:
+                self.committed = state[0].committed
+
+    def _serve(self) -> None:
+        """Serve the sink, beginning again after each failure unless this is a drain."""
         delay = _RETRY_SECONDS[0]
         while True:
             began = time.monotonic()
             try:
-                self._consume(address)
-                return
+                self._consume()
+                break
             except Stopped:
-                return
+                break
+            except Moved:
+                continue
             except EvtoolError as error:
-                self._on_error(address, error)
+                self._fail(error)
             except Exception as error:  # a thread has no border above it
-                self._on_error(address, EvtoolError("fanout", f"{type(error).__name__}: {error}"))
+                self._fail(EvtoolError("fanout", f"{type(error).__name__}: {error}"))
             if self._drain:
-                self.failed.add(address)
-                return
+                break
             if time.monotonic() - began > _RETRY_SECONDS[1]:
                 delay = _RETRY_SECONDS[0]
-            if self._stop.wait(delay):
-                return
+            if self.stop.wait(delay):
+                break
             delay = min(delay * 2, _RETRY_SECONDS[1])
+        self.has_ended = True
 
-    def _consume(self, address: str) -> None:
-        store = self._store()
-        sink = open_sink(address, store, self._topic, self._stop)
-        membership = Membership(
-            store, group_name(address), self._start, self._stop, on_standby=self._on_standby, on_missed=self._on_missed
+    def _fail(self, error: EvtoolError) -> None:
+        self.failed = True
+        self.doing = f"failed: {error}"
+        self._watcher.failed(self.rule, error)
+
+    def _consume(self) -> None:
+        store = self._open_store()
+        rule = self.rule
+        self._membership = membership = Membership(
+            store,
+            rule.group,
+            rule.start,
+            self.stop,
+            on_standby=lambda _topic, _group: self._stand_by(),
+            on_missed=self._watcher.missed,
+            command=rule.name,
         )
         try:
             membership.acquire(store.named([self._topic]))
-            feed = Feed(store, [self._topic], membership.join, self._stop.fd)
-            consumer = Consumer(
-                feed,
-                sink.deliver,
-                self._selection,
-                groups=membership.groups,
-                follow=not self._drain,
-                stop=self._stop,
-            )
-            consumer.run()
+            feed = Feed(store, [self._topic], membership.join, self.stop.fd)
+            self.failed = False
+            self.doing = "serving"
+            if rule.address.kind in ("topic", "file"):
+                self._deliver(store, feed, membership)
+            else:
+                self._handle(store, feed, membership)
         finally:
-            self.committed[address] = membership.committed().get(self._topic, 0)
+            self.committed = membership.committed().get(self._topic, 0)
             membership.leave()
+
+    def _stand_by(self) -> None:
+        self.doing = "standing by"
+        self._watcher.standing_by(self._topic, self.rule)
+
+    def _deliver(self, store: FileStore, feed: Feed, membership: Membership) -> None:
+        """Hand the events on in blocks."""
+        from evtool.delivery.consumer import Consumer
+        from evtool.delivery.sinks import TopicSink, file_sink
+
+        address = self.rule.address
+        sink = TopicSink(store.writer(address.place)) if address.kind == "topic" else file_sink(address.place)
+        consumer = Consumer(
+            feed,
+            sink.deliver,
+            self.rule.selection,
+            groups=membership.groups,
+            follow=not self._drain,
+            stop=self.stop,
+        )
+        consumer.run()
+
+    def _handle(self, store: FileStore, feed: Feed, membership: Membership) -> None:
+        """Have the events handled one by one, with retries and dead letters."""
+        from evtool.delivery.deadletters import DeadLetters
+        from evtool.delivery.handling import Ending, dispatcher_of, runner_of
+        from evtool.delivery.loop import Loop
+        from evtool.delivery.supply import FeedSupply
+
+        rule = self.rule
+        loop = Loop()
+        supply = FeedSupply(store, feed, rule.selection, membership.groups)
+        reports = self._watcher.reports(rule)
+        dead_letters = DeadLetters(store, rule.group, rule.name)
+        dispatcher = dispatcher_of(
+            loop, supply, rule.handling, Ending(drain=self._drain), dead_letters, self.stop, reports
+        )
+        try:
+            if rule.address.kind in ("http", "https"):
+                from evtool.delivery.http import HttpRunner
+
+                dispatcher.run(HttpRunner(loop, dispatcher.settle, rule))
+            else:
+                from evtool.delivery.process import Program
+
+                program = Program(["/bin/sh", "-c", rule.address.place], name="the command")
+                dispatcher.run(runner_of(loop, dispatcher, program, rule.handling, self.stop, reports))
+        finally:
+            self.set_aside += dispatcher.set_aside_count

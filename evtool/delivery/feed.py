@@ -101,7 +101,12 @@ class Feed:
             return {}
         if self.is_single:
             return {self._patterns[0]: line.offset_of(last_line(lines)) + 1}
-        return {_topic_of(text): line.offset_of(text) + 1 for text in lines.split(b"\n")[:-1]}
+        return {line.topic_of(text): line.offset_of(text) + 1 for text in lines.split(b"\n")[:-1]}
+
+    @property
+    def fd(self) -> int | None:
+        """A descriptor that can be read when `wait` would return at once; None if there is no such thing now."""
+        return None if self._watch is None or self._deferred else self._watch.fd
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until there may be more to read, at most so many seconds; say whether there may be."""
@@ -133,8 +138,9 @@ class Feed:
         """As `wait`, while there are topics that could not be begun in yet."""
         assert self._watch is not None
         deadline = None if timeout is None else time.monotonic() + timeout
-        while self._deferred and (deadline is None or time.monotonic() < deadline):
-            if self._watch.wait(_TRY_AGAIN_SECONDS):
+        while True:
+            left = _TRY_AGAIN_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
+            if self._watch.wait(min(left, _TRY_AGAIN_SECONDS)):
                 self._has_changed = True
                 return True
             known = len(self._sources)
@@ -142,7 +148,8 @@ class Feed:
                 self._join(topic, late)
             if len(self._sources) > known:
                 return True
-        return False
+            if not self._deferred or left <= 0:
+                return False
 
     def _until_end(self, timeout: float | None) -> float | None:
         if self._ends_at is None:
@@ -182,9 +189,3 @@ class Feed:
             self._refill(topic)
         else:
             heapq.heappush(self._heap, (line.time_of(text), topic, text + b"\n"))
-
-
-def _topic_of(text: bytes) -> str:
-    needle = b',"topic":"'
-    start = text.index(needle) + len(needle)
-    return text[start : text.index(b'"', start)].decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from evtool.delivery.source import Source
+from evtool.stores.group import ALONE
 from evtool.stores.where import EARLIEST, LATEST, Where
 
 TYPE_CHECKING = False
@@ -21,6 +22,7 @@ class Membership:
 
     start: where the group begins in a topic that it never consumed, by default at the end. One that appeared after we
         did it gets from its beginning.
+    mode: whether it consumes alone, shares the events with others, or lets others commit. command: what handles them.
     on_standby: called with topic and group when another process consumes for the group, before waiting for it to end.
     on_missed: called with a topic and the first and last offset of events that were trimmed away unread.
     """
@@ -34,6 +36,8 @@ class Membership:
         *,
         on_standby: Callable[[str, str], None],
         on_missed: Callable[[str, int, int], None],
+        mode: str = ALONE,
+        command: str = "",
     ) -> None:
         self.groups: dict[str, FileGroup] = {}
         self._store = store
@@ -42,6 +46,8 @@ class Membership:
         self._stop = stop
         self._on_standby = on_standby
         self._on_missed = on_missed
+        self._mode = mode
+        self._command = command
         self._said: set[str] = set()
 
     def acquire(self, topics: Iterable[str]) -> None:
@@ -59,16 +65,21 @@ class Membership:
         """What the group has not had of a topic; None as long as another process consumes for it there."""
         if not self._try_acquire(topic):
             return None
+        position = self.begin(topic, late)
+        return Source(topic, self._store.reader(topic, position, lambda first, last: self.missed(topic, first, last)))
+
+    def begin(self, topic: str, late: bool) -> int:
+        """Say that this process consumes for the group now, and give back from which offset on."""
         group = self.groups[topic]
         position = group.committed
+        is_new = position is None
         if position is None:
             start = EARLIEST if late else self._start or LATEST
             position = start.begin(self._store, topic)
-            group.commit(position)
+        position = group.join(position)
+        if is_new:
             group.sync()
-        return Source(
-            topic, self._store.reader(topic, position, lambda first, last: self._on_missed(topic, first, last))
-        )
+        return position
 
     def committed(self) -> dict[str, int]:
         """What the group has committed in each topic."""
@@ -79,11 +90,19 @@ class Membership:
         while self.groups:
             self.groups.popitem()[1].release()
 
+    def has(self, topic: str) -> bool:
+        """Whether this process may consume for the group there."""
+        return self._try_acquire(topic)
+
+    def missed(self, topic: str, first: int, last: int) -> None:
+        """Say that events were trimmed away unread."""
+        self._on_missed(topic, first, last)
+
     def _try_acquire(self, topic: str) -> bool:
         if topic in self.groups:
             return True
         group = self._store.group(topic, self._group)
-        if group.try_acquire():
+        if group.try_acquire(self._mode, self._command):
             self.groups[topic] = group
             return True
         if topic not in self._said:

@@ -1,56 +1,21 @@
-"""Where a fan-out takes events: another topic, a file, a command. Each is a `deliver` for a consumer."""
+"""Where a fan-out takes events in blocks: another topic, or a file. Each is a `deliver` for a consumer."""
 
 from __future__ import annotations
 
 import os
 import stat
-from zlib import crc32
 
-from evtool.delivery.handler import Handler
-from evtool.errors import StorageError, UsageError
-from evtool.log import files, line, names
+from evtool.errors import StorageError
+from evtool.log import files, line
 from evtool.log.lock import lock, unlock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from evtool.delivery.consumer import Handled
-    from evtool.delivery.stop import Stop
     from evtool.log.topic import TopicLog
-    from evtool.stores.file import FileStore
 
 _LONGEST_TAIL = 2 << 20
-_NAME_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
-
-
-def group_name(address: str) -> str:
-    """The group under which a sink remembers where it is: readable, and another one for every address."""
-    kind, _, place = address.partition(":")
-    if kind == "file":  # the same file from wherever it is named
-        place = os.path.abspath(place)
-    readable = "".join(one if one in _NAME_LETTERS else "-" for one in place.lower())
-    while "--" in readable:
-        readable = readable.replace("--", "-")
-    return f"fanout.{kind}-{readable[-32:].strip('-')}.{crc32(os.fsencode(f'{kind}:{place}')):08x}"
-
-
-def check_address(address: str, topic: str) -> tuple[str, str]:
-    """The kind and the place that a sink's address names. Raises UsageError if there is no such sink for `topic`."""
-    kind, _, place = address.partition(":")
-    if kind not in ("topic", "file", "exec") or not place:
-        raise UsageError(repr(address), "not a sink", hint="say topic:NAME, file:PATH or exec:COMMAND")
-    if kind == "topic" and names.check_name("topic", place) == topic:
-        raise UsageError(address, "is the topic that is read")
-    return kind, place
-
-
-def open_sink(address: str, store: FileStore, topic: str, stop: Stop) -> TopicSink | FileSink | CommandSink:
-    """The sink at `address` for the events of `topic`."""
-    kind, place = check_address(address, topic)
-    if kind == "topic":
-        return TopicSink(store.writer(place))
-    if kind == "file":
-        return FileSink(os.path.abspath(place))
-    return CommandSink(place, topic, stop)
+DATE = "{date}"
 
 
 class TopicSink:
@@ -98,8 +63,7 @@ class FileSink:
     def _append(self, lines: bytes) -> None:
         lock(self._fd, self._path)  # another sink may be at the same file
         try:
-            end = os.fstat(self._fd).st_size
-            lines = self._rest_of(lines, end)
+            end, lines = self._heal(lines, os.fstat(self._fd).st_size)
             try:
                 files.write_all(self._fd, lines)
             except OSError:
@@ -109,13 +73,19 @@ class FileSink:
             unlock(self._fd)
         files.sync_data(self._fd)
 
-    def _rest_of(self, lines: bytes, end: int) -> bytes:
-        """What of these lines is still to be written, if the file ends in the midst of one: of ours or of another's."""
+    def _heal(self, lines: bytes, end: int) -> tuple[int, bytes]:
+        """If the file ends in the midst of a line, cut it if it is ours, else end it; return its end and what to write.
+
+        Ours it is if one of these lines begins like that: whoever was killed was writing just these.
+        """
         tail = os.pread(self._fd, _LONGEST_TAIL, max(0, end - _LONGEST_TAIL))
         torn = tail[tail.rfind(b"\n") + 1 :]
-        if lines.startswith(torn):
-            return lines[len(torn) :]
-        return b"\n" + lines
+        if not torn:
+            return end, lines
+        if lines.startswith(torn) or b"\n" + torn in lines:
+            os.ftruncate(self._fd, end - len(torn))
+            return end - len(torn), lines
+        return end, b"\n" + lines
 
     def _take_back(self, lines: bytes, end: int) -> None:
         """Cut off what a full disk has taken of these lines, unless somebody else has written behind it."""
@@ -124,12 +94,38 @@ class FileSink:
             os.ftruncate(self._fd, end)
 
 
-class CommandSink:
-    """Runs a shell command for each event, as `subscribe -- CMD` does."""
+class DatedFileSink:
+    """Appends the stored lines to files with the date of each event (UTC) in their names, where `{date}` stands."""
 
-    def __init__(self, command: str, topic: str, stop: Stop) -> None:
-        self._handler = Handler(["/bin/sh", "-c", command], topic, stop, name="the command")
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._date = b""
+        self._file: FileSink | None = None
 
     def deliver(self, lines: bytes, handled: Handled) -> None:
-        """Run the command for each of these lines."""
-        self._handler.deliver(lines, handled)
+        """Write these lines, each to the file of its day, and make them durable."""
+        day: list[bytes] = []
+        for text in lines.split(b"\n")[:-1]:
+            date = line.time_of(text)[: len("2026-11-23")]
+            if date != self._date:
+                self._write(day, handled)
+                day = []
+                self._date = date
+                self._file = None
+            day.append(text + b"\n")
+        self._write(day, handled)
+        handled(None)
+
+    def _write(self, day: list[bytes], handled: Handled) -> None:
+        if not day:
+            return
+        if self._file is None:
+            self._file = FileSink(self._path.replace(DATE, self._date.decode()))
+        whole = b"".join(day)
+        self._file.deliver(whole, lambda _: None)
+        handled(whole)
+
+
+def file_sink(path: str) -> FileSink | DatedFileSink:
+    """The sink that this path, which may have `{date}` in it, names."""
+    return DatedFileSink(path) if DATE in path else FileSink(path)

@@ -8,7 +8,11 @@ import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
+
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(Exception):
@@ -19,11 +23,14 @@ class Stop:
     """A request to stop that any thread can see. `signal_number` is the signal that asked for it, or None.
 
     fd: a descriptor that can be read once there is the request.
+    on_signal: what is called, under any name, with the number of each signal: children are in process groups of their
+        own, where a terminal's Ctrl-C does not reach them.
     """
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
         self.is_set = False
+        self.on_signal: dict[int, Callable[[int, bool], None]] = {}
         self.fd = self._far_end = -1
         self.fd, self._far_end = os.pipe()
 
@@ -34,7 +41,7 @@ class Stop:
 
     def listen(self) -> None:
         """Take SIGINT and SIGTERM as the request; a second one takes effect at once, as if nobody listened."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _ENDING:
             signal.signal(number, self._on_signal)
 
     def set(self) -> None:
@@ -63,6 +70,12 @@ class Stop:
         return is_ready
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        is_first = not self.is_set
+        for call in list(self.on_signal.values()):
+            call(number, is_first)
+        if is_first:
+            self.signal_number = number
+            self.set()
+            return
         signal.signal(number, signal.SIG_DFL)
-        self.signal_number = number
-        self.set()
+        os.kill(os.getpid(), number)

@@ -24,6 +24,8 @@ END = b"}\n"
 DATA = b'"data":'
 _TIME = b',"time":"'
 _CRC = b',"crc":"'
+_KEY = b',"key":"'
+_TOPIC = b',"topic":"'
 _NO_CRC = b"00000000"
 _AFTER_TIME = b'",'
 _BEFORE_DATA = b"," + DATA
@@ -31,7 +33,7 @@ TIME_LENGTH = 27
 OFFSET_DIGITS = 20
 HEAD_LENGTH = len(START) + OFFSET_DIGITS + len(_TIME) + TIME_LENGTH + len(_AFTER_TIME)  # offset and time stand in here
 KNOWN_ATTRIBUTES = ("key", "type", "source", "id")
-RESERVED_ATTRIBUTES = frozenset(("offset", "time", "crc", "data", "topic"))
+RESERVED_ATTRIBUTES = frozenset(("offset", "time", "crc", "data", "topic", "evgroup", "evmember"))
 
 _latest_second = (-1, b"")  # since the next stamp is mostly of the same second
 
@@ -139,6 +141,24 @@ def body_of(text: bytes) -> bytes:
     return text[start + 1 : -len(END)]
 
 
+def key_of(text: bytes) -> bytes | None:
+    """The key of a line as the JSON string that it is there, quotes included, or None if it has none."""
+    start = text.find(_KEY)
+    if start < 0 or text.find(_BEFORE_DATA, 0, start) >= 0:
+        return None
+    start += len(_KEY) - 1
+    end = text.index(b'"', start + 1)
+    while text[end - 1] == 92 and _is_escaped(text, end):
+        end = text.index(b'"', end + 1)
+    return text[start : end + 1]
+
+
+def _is_escaped(text: bytes, at: int) -> bool:
+    """Whether the quote at this place has an odd number of backslashes before it."""
+    before = text[:at]
+    return (len(before) - len(before.rstrip(b"\\"))) % 2 == 1
+
+
 def head_of(text: bytes) -> bytes:
     """All of a line before its data, made into a JSON object: offset, time and attributes."""
     return text[: text.index(_BEFORE_DATA)] + b"}"
@@ -154,10 +174,39 @@ def attributes(text: bytes) -> dict[str, str]:
     return head
 
 
+def has_no_attributes(text: bytes) -> bool:
+    """Whether the line has nothing but offset, time and maybe a crc before its data."""
+    start = _after_time(text)
+    if text.startswith(_CRC, start):
+        start += len(_CRC) + 9
+    return text.startswith(_BEFORE_DATA, start)
+
+
 def with_topic(text: bytes, topic: bytes) -> bytes:
     """The line with an attribute that says which topic it comes from, for output that mixes several."""
     start = _after_time(text)
-    return text[:start] + b',"topic":"' + topic + b'"' + text[start:]
+    return text[:start] + _TOPIC + topic + b'"' + text[start:]
+
+
+def with_group(text: bytes, topic: str, group: str, member: str) -> bytes:
+    """The line with attributes that say which member of which group has got it from which topic."""
+    start = _after_time(text)
+    said = f',"topic":"{topic}","evgroup":"{group}","evmember":"{member}"'
+    return text[:start] + said.encode() + text[start:]
+
+
+def without_topic(text: bytes) -> bytes:
+    """The line as it is stored, whether or not `with_topic` was done to it."""
+    start = _after_time(text)
+    if not text.startswith(_TOPIC, start):
+        return text
+    return text[:start] + text[text.index(b'"', start + len(_TOPIC)) + 1 :]
+
+
+def topic_of(text: bytes) -> str:
+    """The topic of a line that says it, after `with_topic`."""
+    start = text.index(_TOPIC) + len(_TOPIC)
+    return text[start : text.index(b'"', start)].decode()
 
 
 def _after_time(text: bytes) -> int:

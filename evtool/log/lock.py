@@ -49,13 +49,11 @@ def unlock(fd: int) -> None:
 
 
 def is_locked(fd: int) -> bool:
-    """Whether another open file holds the lock of the file `fd`. Who polls for it may be delayed."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    unlock(fd)
-    return False
+    """Whether another open file holds the lock of the file `fd`, alone or not. Who polls for it may be delayed."""
+    if try_lock(fd):
+        unlock(fd)
+        return False
+    return True
 
 
 def holder(fd: int) -> int | None:

@@ -12,6 +12,7 @@ SEGMENT_SUFFIX = ".jsonl"
 SEGMENT_DIGITS = 20
 COMMITS_SUFFIX = ".jsonl"
 LOCK_SUFFIX = ".lock"
+TURN_SUFFIX = ".turn"
 
 
 def is_name(text: str) -> bool:
@@ -69,3 +70,15 @@ def parse_commits(file_name: str) -> str | None:
 def group_lock_name(group: str) -> str:
     """The file name of the lock that the process consuming for a group holds."""
     return group + LOCK_SUFFIX
+
+
+def group_turn_name(group: str) -> str:
+    """The file name of the lock that is held, for a moment, by whoever writes to a group's commit log."""
+    return group + TURN_SUFFIX
+
+
+def dead_name(topic: str) -> str:
+    """The topic to which events of `topic` go that nobody could handle. Raises UsageError if no topic can be it."""
+    if len(topic) + len(DEAD_SUFFIX) > MAX_LENGTH:
+        raise UsageError(topic, f"its name is too long for a topic of dead letters, {topic}{DEAD_SUFFIX}")
+    return topic + DEAD_SUFFIX

@@ -49,6 +49,11 @@ class Watch:
             os.close(self._fd)
             self._fd = -1
 
+    @property
+    def fd(self) -> int | None:
+        """A descriptor that can be read when there was a change; None where the system tells of none."""
+        return self._fd if self._fd >= 0 else None
+
     def add(self, path: str) -> None:
         """Watch one more directory."""
         if self._fd >= 0 and not _add_watch(self._fd, path):  # no watches left: look at all of them instead

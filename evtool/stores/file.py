@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evtool.errors import NotFoundError
-from evtool.log import files, names
+from evtool.log import files, line, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 
     from evtool.log.bounds import Bounds
     from evtool.log.files import Directory
-    from evtool.log.offsets import Commit
+    from evtool.log.offsets import Commit, State
+    from evtool.log.ranges import Ranges
     from evtool.log.reader import Reader
     from evtool.log.topic import TopicLog
     from evtool.log.watch import Watch
-    from evtool.stores.group import FileGroup
+    from evtool.stores.group import Deputy, FileGroup
 
 TOPICS_NAME = "topics"
 
@@ -49,11 +50,16 @@ class FileStore:
         return sorted(name for name in self._topics.subdirectories() if names.is_name(name))
 
     def matching(self, pattern: str) -> list[str]:
-        """The topics that match a glob, sorted."""
+        """The topics that match a glob, sorted; of dead letters only if it ends in ``.dead``."""
         from fnmatch import fnmatchcase
 
         names.check_pattern(pattern)
-        return [name for name in self.topics() if fnmatchcase(name, pattern)]
+        wants_dead = pattern.endswith(names.DEAD_SUFFIX)  # else whoever consumes them would feed itself
+        return [
+            name
+            for name in self.topics()
+            if fnmatchcase(name, pattern) and (wants_dead or not name.endswith(names.DEAD_SUFFIX))
+        ]
 
     def named(self, patterns: Iterable[str]) -> list[str]:
         """The topics there are of those that are named, by themselves or by a glob; each once."""
@@ -111,6 +117,11 @@ class FileStore:
 
         return bounds.time_at(self._topic(topic), offset)
 
+    def line_at(self, topic: str, offset: int) -> bytes | None:
+        """The line of the event with this offset; None if there is none."""
+        first = self.reader(topic, offset).read().partition(b"\n")[0]
+        return first + b"\n" if first and line.offset_of(first) == offset else None
+
     def groups(self, topic: str) -> list[str]:
         """The groups that consume the topic, sorted."""
         from evtool.log import offsets
@@ -140,6 +151,49 @@ class FileStore:
         from evtool.stores.group import FileGroup
 
         return FileGroup(self._topic(topic), names.check_name("group", group))
+
+    def state(self, topic: str, group: str) -> State:
+        """What a group has handled, and who consumes for it. Raises NotFoundError if it has committed nothing."""
+        from evtool.log import offsets
+
+        return offsets.state_of(self.commits(topic, group))
+
+    def seek(self, topic: str, group: str, offset: int) -> None:
+        """Let a group begin anew at `offset`, whoever consumes for it. Raises NotFoundError for one that is missing."""
+        from evtool.stores import group as groups
+
+        groups.seek(self._topic(topic), names.check_name("group", group), offset)
+
+    def call_again(self, topic: str, group: str, offsets: Ranges) -> None:
+        """Let a group get these events again. Raises NotFoundError for one that is missing."""
+        from evtool.stores import group as groups
+
+        groups.call_again(self._topic(topic), names.check_name("group", group), offsets)
+
+    def deputy(self, topic: str, group: str, member: str) -> Deputy:
+        """What commits for a member of a group that does not do so itself. Raises NotFoundError."""
+        from evtool.stores import group as groups
+
+        return groups.Deputy(self._topic(topic), names.check_name("group", group), member)
+
+    def remove_group(self, topic: str, group: str) -> None:
+        """Forget a group. Raises NotFoundError if there is none."""
+        from evtool.stores import group as groups
+
+        self.commits(topic, group)
+        groups.remove(self._topic(topic), group)
+
+    def remove_topic(self, topic: str) -> None:
+        """Remove a topic with all that is in it, once nobody appends. Raises NotFoundError if there is none."""
+        from shutil import rmtree
+
+        self._topic(topic)
+        writer = self.writer(topic)
+        writer.lock()
+        gone = f".{topic}.removed"
+        self._topics.rename(topic, gone)
+        self._topics.sync()
+        rmtree(f"{self._topics.path}/{gone}")
 
     def is_active(self, topic: str, group: str) -> bool:
         """Whether a process is consuming for the group."""

@@ -2,30 +2,171 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 
-from evtool.errors import ConditionError
+from evtool.errors import ConditionError, NotFoundError
 from evtool.log import bounds, lock, names, offsets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from filelock import BaseFileLock
 
     from evtool.log.files import Directory
+    from evtool.log.ranges import Ranges
+    from evtool.log.reader import Reader
+    from evtool.stores.share import Share
+
+ALONE, SHARED, MANUAL = offsets.ALONE, offsets.SHARED, offsets.MANUAL
+
+
+class Moved(Exception):
+    """Somebody has moved the group elsewhere, by `seek`: begin again where it stands now."""
 
 
 class FileGroup:
-    """One group of one topic. It is consumed for by the process that has acquired it, and by nobody else."""
+    """One group of one topic. It is consumed for by the process that has acquired it, and by nobody else.
+
+    With the mode SHARED several processes consume for it, each what it has leased: see `evtool.stores.share`.
+    """
 
     def __init__(self, topic: Directory, name: str) -> None:
+        self._shared_fd = -1
         self.name = name
-        self._topic = topic
+        self.topic = os.path.basename(topic.path)
+        self.member = ""
+        self._directory = topic
         self._consumers = topic.subdirectory(offsets.DIRECTORY_NAME, create=True)
         self._lock: BaseFileLock | None = None
-        self._commits: offsets.Commits | None = None
+        self._log: offsets.Commits | None = None
+        self._seeks = 0
+        self._doing = ""
+        self.introduction: dict[str, str] = {}
 
-    def try_acquire(self) -> bool:
-        """Become the one that consumes for the group, if nobody else does; say whether that was so."""
+    def __del__(self) -> None:
+        if self._shared_fd >= 0:
+            os.close(self._shared_fd)
+            self._shared_fd = -1
+
+    def try_acquire(self, mode: str = ALONE, command: str = "") -> bool:
+        """Become the one that consumes for the group, or one of several, if nobody else does so alone.
+
+        command: what handles the events, for those who look. Returns whether that was so.
+        """
+        if not (self._try_share() if mode == SHARED else self._try_lock()):
+            return False
+        self._log = offsets.Commits(self._consumers, self.name)
+        self._seeks = self._log.state.seeks
+        self.member = os.urandom(6).hex()
+        self.introduction = _introduction(self.member, mode, command)
+        return True
+
+    def release(self) -> None:
+        """Let somebody else consume for the group."""
+        self._log = None
+        if self._lock is not None:
+            self._lock.release()
+        if self._shared_fd >= 0:
+            os.close(self._shared_fd)
+            self._shared_fd = -1
+
+    @property
+    def committed(self) -> int | None:
+        """The offset of the next event that the group will get; None for a group that is new. Acquired groups only.
+
+        Raises ConditionError if that lies behind the end of the log: something was lost or put back.
+        """
+        committed = self._held.committed
+        if committed is not None and committed > (end := bounds.next_offset(self._directory)):
+            raise ConditionError(
+                f"{self.topic}, group {self.name}",
+                f"has committed offset {committed}, but the log ends before {end}",
+                hint=f"was the log restored or trimmed? Move the group: evtool seek {self.topic}"
+                f" --group {self.name} --to latest",
+            )
+        return committed
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever committed for it."""
+        return self._held.committed is None
+
+    @property
+    def state(self) -> offsets.State:
+        """What its commit log says, as of the last time that it was written or looked at."""
+        return self._held.state
+
+    def join(self, start: int) -> int:
+        """Say who consumes from now on, and where: at `start` if the group is new. Returns where. Raises Moved."""
+        with self._held as log:
+            if log.committed is None:
+                log.write(start)
+            assert log.committed is not None
+            log.write(log.committed, self.introduction)
+            self._seeks = log.state.seeks
+            return log.committed
+
+    def commit(self, offset: int) -> None:
+        """Say that the group has handled everything before `offset`. Durable after `sync`. Raises Moved."""
+        with self._held as log:
+            self.check_place(log)
+            log.write(offset)
+
+    def handle(self, handled: Ranges) -> None:
+        """Say that these offsets are handled. Durable after `sync`. Raises Moved."""
+        with self._held as log:
+            self.check_place(log)
+            log.handle(handled)
+
+    def say(self, **fields: str) -> None:
+        """Say something else as this member, such as what it is doing."""
+        with self._held as log:
+            self.check_place(log)
+            assert log.committed is not None
+            log.write(log.committed, {"member": self.member, **fields})
+
+    def say_doing(self, doing: str) -> None:
+        """Say what this member does, if that is something else than before. Raises Moved."""
+        if doing != self._doing:
+            self._doing = doing
+            self.say(doing=doing)
+
+    def look(self) -> None:
+        """Take in what others have said of the group. Raises Moved."""
+        with self._held as log:
+            self.check_place(log)
+
+    def sync(self) -> None:
+        """Make the commits durable."""
+        self._held.sync()
+
+    def share(
+        self, reader: Reader, wants: Callable[[bytes], bytes], line_at: Callable[[int], bytes | None], seconds: float
+    ) -> Share:
+        """Our part of a group that shares; see there."""
+        from evtool.stores.share import Share
+
+        return Share(self, reader, wants, line_at, seconds)
+
+    def turn(self) -> offsets.Commits:
+        """The commit log, to be written within a `with` block. Raises ConditionError unless acquired."""
+        return self._held
+
+    def check_place(self, log: offsets.Commits) -> None:
+        """Raise Moved if somebody has moved the group since we joined, or since we were told."""
+        if log.state.seeks != self._seeks:
+            self._seeks = log.state.seeks
+            raise Moved
+
+    @property
+    def _held(self) -> offsets.Commits:
+        if self._log is None:
+            raise ConditionError(self.name, "this process does not consume for the group")
+        return self._log
+
+    def _try_lock(self) -> bool:
         from filelock import FileLock, Timeout
 
         if self._lock is None:
@@ -35,54 +176,122 @@ class FileGroup:
             self._lock.acquire()
         except Timeout:
             return False
-        self._commits = offsets.Commits(self._consumers, self.name)
         return True
 
-    def release(self) -> None:
-        """Let somebody else consume for the group."""
-        self._commits = None
-        if self._lock is not None:
-            self._lock.release()
+    def _try_share(self) -> bool:
+        """Hold the group's lock together with others who share it."""
+        fd = self._consumers.open(names.group_lock_name(self.name), os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._shared_fd = fd
+        return True
 
-    @property
-    def committed(self) -> int | None:
-        """The offset of the next event that the group will get; None for a group that is new. Acquired groups only.
 
-        Raises ConditionError if that lies behind the end of the log: something was lost or put back.
-        """
-        committed = self._held.committed
-        if committed is not None and committed > (end := bounds.next_offset(self._topic)):
-            topic = os.path.basename(self._topic.path)
-            raise ConditionError(
-                f"{topic}, group {self.name}",
-                f"has committed offset {committed}, but the log ends before {end}",
-                hint="was the log restored or trimmed? Remove the group's file from its consumers/ to begin anew",
-            )
-        return committed
-
-    def commit(self, offset: int) -> None:
-        """Say that the group has handled everything before `offset`. Durable after `sync`."""
-        self._held.commit(offset)
-
-    def sync(self) -> None:
-        """Make the commits durable."""
-        self._held.sync()
-
-    @property
-    def _held(self) -> offsets.Commits:
-        if self._commits is None:
-            raise ConditionError(self.name, "this process does not consume for the group")
-        return self._commits
+def _introduction(member: str, mode: str, command: str) -> dict[str, str]:
+    host = os.uname().nodename
+    said = {"member": member, "pid": str(os.getpid()), "host": host, "mode": mode}
+    return said | {"command": command[:200]} if command else said
 
 
 def is_active(topic: Directory, group: str) -> bool:
     """Whether a process is consuming for the group."""
     try:
         consumers = topic.subdirectory(offsets.DIRECTORY_NAME)
-        fd = consumers.open(names.group_lock_name(group), os.O_RDONLY)
+        fd = consumers.open(names.group_lock_name(group), os.O_RDWR)
     except FileNotFoundError:
         return False
     try:
         return lock.is_locked(fd)
     finally:
         os.close(fd)
+
+
+def seek(topic: Directory, group: str, offset: int) -> None:
+    """Let the group begin anew at `offset`; a process that consumes for it goes on there. Durable on return."""
+    log = _log(topic, group)
+    with log:
+        log.write(offset, {"seek": str(log.state.seeks + 1)})
+    log.sync()
+    _wake(topic)
+
+
+def call_again(topic: Directory, group: str, again: Ranges) -> None:
+    """Let the group get events again that it has handled. Durable on return."""
+    log = _log(topic, group)
+    with log:
+        assert log.committed is not None
+        log.write(log.committed, {"again": str(again)})
+    log.sync()
+    _wake(topic)
+
+
+def remove(topic: Directory, group: str) -> None:
+    """Forget what a group has handled. Its locks stay, as somebody may be waiting for them."""
+    consumers = topic.subdirectory(offsets.DIRECTORY_NAME)
+    log = offsets.Commits(consumers, group)
+    with log:
+        os.unlink(names.commits_name(group), dir_fd=consumers.fd)
+    consumers.sync()
+
+
+def _log(topic: Directory, group: str) -> offsets.Commits:
+    """The commit log of a group that exists. Raises NotFoundError."""
+    log = offsets.Commits(topic.subdirectory(offsets.DIRECTORY_NAME, create=True), group)
+    if log.committed is None:
+        raise NotFoundError(group, f"no such group of topic {os.path.basename(topic.path)}")
+    return log
+
+
+def _wake(topic: Directory) -> None:
+    """Let whoever waits for events look around: it watches the directory."""
+    name = f".wake.{os.getpid()}"
+    os.close(topic.open(name, os.O_WRONLY | os.O_CREAT))
+    os.unlink(name, dir_fd=topic.fd)
+
+
+class Deputy:
+    """Commits in place of a member that gives events out and does not know what becomes of them."""
+
+    def __init__(self, topic: Directory, group: str, member: str) -> None:
+        """Raises NotFoundError if there is no such group."""
+        self._topic = os.path.basename(topic.path)
+        self._group = group
+        self._member = member
+        self._log = _log(topic, group)
+
+    @property
+    def committed(self) -> int:
+        """What the group has committed."""
+        return self._log.committed or 0
+
+    def commit(self, offset: int) -> None:
+        """Everything before `offset` is handled. Raises ConditionError if another one consumes for the group by now."""
+        with self._log as log:
+            self._check(log)
+            if offset > self.committed:
+                log.write(offset)
+
+    def finish(self) -> None:
+        """What the member has given out is handled, if it has come to a good end. Durable on return."""
+        with self._log as log:
+            given = self._check(log).given
+            if given is not None and given > self.committed:
+                log.write(given)
+        log.sync()
+
+    def sync(self) -> None:
+        """Make the commits durable."""
+        self._log.sync()
+
+    def _check(self, log: offsets.Commits) -> offsets.Member:
+        member = log.state.members.get(self._member)
+        if member is None:
+            raise ConditionError(
+                f"{self._topic}, group {self._group}",
+                "another process consumes for the group by now; nothing more was committed for it",
+                hint="what this pipe still had comes again, over there",
+            )
+        return member

@@ -15,14 +15,15 @@ from tests.running import Running, linux
 from tests.topics import append, committed, numbers, stored, stored_lines
 
 AS_GROUP = ["subscribe", "t", "-g", "g", "--from=earliest"]
+ONCE = ["--drain", "--retries=0"]
 ALL = ["subscribe", "t", "--from=earliest", "--drain"]
 
 FROM_ANYWHERE = {"PYTHONPATH": str(Path(__file__).parents[2])}  # finds the program wherever it is run
 
 
-def unacknowledged(offset: int, why: str) -> str:
+def set_aside(offset: int, why: str) -> str:
     """What is said of an event that its command could not handle."""
-    return f"evtool: t: offset {offset}: {why}; the event is not acknowledged\n"
+    return f"evtool: t: offset {offset}: {why}; set aside in t.dead\n"
 
 
 def script(directory: Path, text: str) -> str:
@@ -105,29 +106,35 @@ def test_success_acknowledges_each_event_before_the_next_is_begun(evtool: Progra
     assert committed(evtool) == 5
 
 
-def test_a_failure_stops_the_consumer_and_the_event_is_not_acknowledged(evtool: Program) -> None:
-    """Those before it are, those after it are not even begun, and the next run begins with it."""
+def test_a_failure_is_tried_again_and_then_set_aside(evtool: Program) -> None:
+    """The others go on, and the group is not held up by it."""
     append(evtool, "t", *numbers(0, 4))
-    result = evtool(*AS_GROUP, "--", "sh", "-c", 'echo "$EVTOOL_OFFSET"; test "$EVTOOL_OFFSET" -ne 2')
-    assert (result.code, result.out, result.err) == (1, "0\n1\n2\n", unacknowledged(2, "sh exited with 1"))
-    assert committed(evtool) == 2
-    assert evtool(*AS_GROUP, "--drain", "--", "sh", "-c", 'echo "$EVTOOL_OFFSET"').out == "2\n3\n4\n"
+    command = 'echo "$EVTOOL_OFFSET $EVTOOL_ATTEMPT"; test "$EVTOOL_OFFSET" -ne 2'
+    result = evtool(*AS_GROUP, "--drain", "--retries=1", "--backoff=1ms", "--", "sh", "-c", command)
+    assert result.code == 1
+    assert sorted(result.lines) == ["0 1", "1 1", "2 1", "2 2", "3 1", "4 1"]
+    first, second = result.err.splitlines(keepends=True)
+    assert first == "evtool: t: offset 2: sh exited with 1; again in 0.0 s (attempt 1 of 2)\n"
+    assert second == set_aside(2, "sh exited with 1 after 2 attempts")
     assert committed(evtool) == 5
+    assert [event["data"]["event"] for event in evtool("replay", "t.dead").events] == [evtool("tail", "t").events[2]]
 
 
-def test_a_failure_without_a_group_stops_it_too(evtool: Program) -> None:
-    append(evtool, "t", "1", "2")
-    result = evtool(*ALL, "--", "sh", "-c", "exit 42")
-    assert (result.code, result.out, result.err) == (1, "", unacknowledged(0, "sh exited with 42"))
+def test_a_failure_without_a_group_is_set_aside_too(evtool: Program) -> None:
+    append(evtool, "t", "1")
+    result = evtool(*ALL, "--retries=0", "--", "sh", "-c", "exit 42")
+    assert (result.code, result.out, result.err) == (1, "", set_aside(0, "sh exited with 42"))
+    assert evtool("tail", "t.dead").events[0]["data"]["group"] is None
 
 
 @pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (15, "SIGTERM"), (11, "SIGSEGV")])
 def test_a_command_that_a_signal_kills_has_failed(evtool: Program, number: int, name: str) -> None:
     append(evtool, "t", "1")
-    result = evtool(*AS_GROUP, "--", "sh", "-c", f"kill -{number} $$")
+    result = evtool(*AS_GROUP, *ONCE, "--", "sh", "-c", f"kill -{number} $$")
     assert (result.code, result.out) == (1, "")
-    assert result.err == unacknowledged(0, f"sh was killed by {name}")
-    assert committed(evtool) == 0
+    assert result.err == set_aside(0, f"sh was killed by {name}")
+    assert committed(evtool) == 1
+    assert evtool("dead", "t", "--json").events[0]["why"].startswith(f"killed by {name}")
 
 
 def test_what_the_command_says_goes_where_ours_goes(evtool: Program) -> None:
@@ -214,13 +221,12 @@ def test_it_works_with_closed_standard_streams(evtool: Program, tmp_path: Path, 
 
 
 def test_a_command_whose_output_nobody_reads_has_failed(evtool: Program) -> None:
-    """SIGPIPE kills it as it would in a pipeline, and the event that it was about stays."""
-    append(evtool, "t", *numbers(1, 3))
-    with evtool.start(*AS_GROUP, "--", "sh", "-c", "exec cat") as consumer:
+    """SIGPIPE kills it as it would in a pipeline."""
+    append(evtool, "t", "1")
+    with evtool.start(*AS_GROUP, *ONCE, "--", "sh", "-c", "exec cat") as consumer:
         consumer.stdout.close()
         assert consumer.wait(PATIENCE) == 1
-        assert consumer.stderr.read().decode() == unacknowledged(0, "sh was killed by SIGPIPE")
-    assert committed(evtool) == 0
+        assert consumer.stderr.read().decode() == set_aside(0, "sh was killed by SIGPIPE")
 
 
 @linux

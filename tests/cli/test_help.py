@@ -60,7 +60,6 @@ def test_the_version(evtool: Program, flag: str) -> None:
         (["tail", "t", "--nosuch"], "tail: no such option: --nosuch\nhint: see evtool tail --help"),
         (["tail", "t", "-n", "x"], "tail: invalid value for '--count' / '-n': "),
         (["append", "t", "--sync", "often"], "append: invalid value for '--sync': 'often' is not one of"),
-        (["fanout", "t"], "fanout: missing option '--to'"),
     ],
 )
 def test_a_command_line_that_is_wrong_is_told_in_one_line_with_2(

@@ -80,6 +80,7 @@ def test_a_group_as_json(evtool: Program) -> None:
         "lag": 2,
         "active": False,
         "catch_up_seconds": None,
+        "members": [],
     }
 
 

@@ -36,6 +36,11 @@ def write(consumers: Directory, text: bytes) -> None:
         file.write(text)
 
 
+def commit(commits: offsets.Commits, offset: int) -> None:
+    with commits:
+        commits.write(offset)
+
+
 def committed(consumers: Directory) -> int | None:
     known = offsets.read_commits(consumers, "g")
     return known[-1].committed if known else None
@@ -68,7 +73,7 @@ def test_one_who_commits_cuts_a_torn_line_and_goes_on(consumers: Directory) -> N
     write(consumers, offsets.render(3, NOW) + offsets.render(14, NOW)[:20])
     commits = offsets.Commits(consumers, "g")
     assert commits.committed == 3
-    commits.commit(15)
+    commit(commits, 15)
     commits.sync()
     assert [one.committed for one in offsets.read_commits(consumers, "g")] == [3, 15]
 
@@ -86,19 +91,20 @@ def test_a_damaged_line_among_good_ones_is_passed_over(consumers: Directory) -> 
 
 def test_a_long_file_is_replaced_by_one_with_its_newest_lines(consumers: Directory) -> None:
     commits = offsets.Commits(consumers, "g")
+    commit(commits, 0)
     before = os.stat(file_of(consumers)).st_ino
     number = 0
     while os.stat(file_of(consumers)).st_ino == before:
         number += 1
-        commits.commit(number)
+        commit(commits, number)
         assert number < 5000
     assert os.stat(file_of(consumers)).st_size < 32768
     known = [one.committed for one in offsets.read_commits(consumers, "g")]
     assert known == list(range(known[0], number + 1))
     assert len(known) > 100
-    commits.commit(number + 1)
+    commit(commits, number + 1)
     assert committed(consumers) == number + 1
-    assert os.listdir(consumers.path) == ["g.jsonl"]
+    assert sorted(os.listdir(consumers.path)) == ["g.jsonl", "g.turn"]
 
 
 def test_a_full_disk_while_the_file_is_replaced_leaves_the_old_one(
@@ -108,17 +114,17 @@ def test_a_full_disk_while_the_file_is_replaced_leaves_the_old_one(
     commits = offsets.Commits(consumers, "g")
     monkeypatch.setattr(files, "write_all", _fail)
     with pytest.raises(StorageError, match="No space left"):
-        commits.commit(2)
+        commit(commits, 2)
     monkeypatch.undo()
     assert committed(consumers) == 1
-    assert os.listdir(consumers.path) == ["g.jsonl"]
-    commits.commit(3)
+    assert sorted(os.listdir(consumers.path)) == ["g.jsonl", "g.turn"]
+    commit(commits, 3)
     assert committed(consumers) == 3
 
 
 def test_a_full_disk_leaves_no_part_of_a_commit(consumers: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     commits = offsets.Commits(consumers, "g")
-    commits.commit(1)
+    commit(commits, 1)
 
     def write_a_part(fd: int, data: bytes) -> None:
         os.write(fd, data[:7])
@@ -126,9 +132,9 @@ def test_a_full_disk_leaves_no_part_of_a_commit(consumers: Directory, monkeypatc
 
     monkeypatch.setattr(files, "write_all", write_a_part)
     with pytest.raises(StorageError, match="No space left"):
-        commits.commit(2)
+        commit(commits, 2)
     monkeypatch.undo()
-    commits.commit(3)
+    commit(commits, 3)
     with open(file_of(consumers), "rb") as file:
         assert [offsets.parse(one) is not None for one in file.read().split(b"\n")[:-1]] == [True, True]
 
@@ -137,7 +143,7 @@ def test_after_a_failed_sync_the_next_commit_goes_to_a_new_file(
     consumers: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commits = offsets.Commits(consumers, "g")
-    commits.commit(1)
+    commit(commits, 1)
     before = os.stat(file_of(consumers)).st_ino
     monkeypatch.setattr(files, "sync_data", _fail)
     with pytest.raises(StorageError, match="cannot sync"):
@@ -145,7 +151,7 @@ def test_after_a_failed_sync_the_next_commit_goes_to_a_new_file(
     monkeypatch.setattr(files, "sync_data", _never)
     commits.sync()  # asks the system for nothing: its answer would prove nothing
     monkeypatch.undo()
-    commits.commit(2)
+    commit(commits, 2)
     commits.sync()
     assert os.stat(file_of(consumers)).st_ino != before
     assert committed(consumers) == 2

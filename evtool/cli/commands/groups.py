@@ -10,6 +10,8 @@ from evtool.errors import CorruptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from evtool.cli.argv import Args
 
 
@@ -23,6 +25,11 @@ def run(args: Args) -> int:
     return CorruptionError.exit_code if rows.damaged else 0
 
 
+def _members(members: list[dict[str, Any]]) -> str:
+    """Each process and what it does, for people and for a field."""
+    return ", ".join(f"{one['pid']} {one['doing'] or 'waits'}" for one in members) or "-"
+
+
 _COLUMNS = (
     Column("topic", "topic", number=False),
     Column("group", "group", number=False),
@@ -32,4 +39,5 @@ _COLUMNS = (
     Column("lag_seconds", "oldest", view.duration),
     Column("active", "active", view.yes_or_no, number=False),
     Column("catch_up_seconds", "caught up in", view.duration),
+    Column("members", "members", _members, number=False),
 )

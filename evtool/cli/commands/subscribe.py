@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from evtool.cli import border, home, reading
-from evtool.cli.output import Output
-from evtool.delivery.consumer import Consumer
 from evtool.delivery.feed import Feed
-from evtool.delivery.membership import Membership
 from evtool.delivery.stop import Stop, Stopped
 from evtool.errors import UsageError
 from evtool.log import names
@@ -15,65 +12,147 @@ from evtool.stores import where
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from evtool.cli.argv import Args
-    from evtool.delivery.consumer import Deliver
+    from evtool.delivery.membership import Membership
     from evtool.stores.file import FileStore
 
 
 def run(args: Args) -> int:
-    """Hand events on until the end, as it was set, or until a signal."""
-    count = reading.check_count(args.count)
-    patterns = reading.check_patterns(args.topics)
-    start = None if args.from_ is None else where.parse(args.from_)
-    timeout = reading.seconds(args.timeout)
-    selection = reading.selection(args)
-    if args.group is not None:
-        names.check_name("group", args.group)
-    stop = Stop()
-    deliver = _deliver(args, patterns, stop)
-    store = reading.open_store(args, patterns, wait=not args.drain)
-    stop.listen()
-    membership = _membership(args, store, start, stop) if args.group is not None else None
+    """Hand events on until the end, as it was set, or until a signal; return 1 if one was set aside before the end."""
+    subscription = Subscription(args)
     try:
-        if membership is not None:
-            membership.acquire(store.named(patterns))
-            feed = Feed(store, patterns, membership.join, stop.fd)
+        return subscription.run()
+    except Stopped:
+        raise border.Ended(subscription.stop.signal_number or border.SIGTERM) from None
+
+
+class Subscription:
+    """What was asked for, checked before anything is touched."""
+
+    def __init__(self, args: Args) -> None:
+        self.args = args
+        self.stop = Stop()
+        self.count = reading.check_count(args.count)
+        self.patterns = reading.check_patterns(args.topics)
+        self.start = None if args.from_ is None else where.parse(args.from_)
+        self.timeout = reading.seconds(args.timeout)
+        self.selection = reading.selection(args)
+        if args.group is not None:
+            names.check_name("group", args.group)
+        _check_combination(args)
+        if args.handler is None:
+            from evtool.cli.output import Output
+
+            self.output = Output(args, self.stop)
         else:
-            span = reading.Span(store, start or where.LATEST)
-            feed = Feed(store, patterns, span.source, stop.fd)
+            from evtool.cli.handlers import Handlers
+
+            self.handlers = Handlers(args, self.patterns, self.stop)
+
+    def run(self) -> int:
+        """Consume, and begin again where a seek has moved the group in the meantime."""
+        store = reading.open_store(self.args, self.patterns, wait=not self.args.drain)
+        self.stop.listen()
+        if self.args.group is None:
+            span = reading.Span(store, self.start or where.LATEST)
+            return self._consume(store, Feed(store, self.patterns, span.source, self.stop.fd), None)
+        return self._consume_as_group(store)
+
+    def _consume_as_group(self, store: FileStore) -> int:
+        from evtool.stores.group import Moved
+
+        membership = self._membership(store)
+        try:
+            membership.acquire(store.named(self.patterns))
+            while True:
+                try:
+                    if self.args.share:
+                        return self.handlers.share(store, membership, self)
+                    feed = Feed(store, self.patterns, membership.join, self.stop.fd)
+                    return self._consume(store, feed, membership)
+                except Moved:
+                    home.note(f"group {self.args.group} was moved by a seek; going on where it is now")
+        finally:
+            _take_leave(self.args, membership)
+
+    def _consume(self, store: FileStore, feed: Feed, membership: Membership | None) -> int:
+        groups = None if membership is None else membership.groups
+        if self.args.handler is not None:
+            return self.handlers.run(store, feed, groups, self)
+        from evtool.delivery.consumer import Consumer
+
+        deliver = self.output.deliver
+        if self.args.manual:
+            from evtool.delivery.manual import Manual
+
+            assert membership is not None
+            manual = Manual(membership, deliver, feed)
+            deliver, groups = manual.deliver, None
         Consumer(
             feed,
             deliver,
-            selection,
-            groups=membership.groups if membership else None,
-            count=count,
-            follow=not args.drain,
-            timeout=timeout,
-            stop=stop,
+            self.selection,
+            groups=groups,
+            count=self.count,
+            follow=not self.args.drain,
+            timeout=self.timeout,
+            stop=self.stop,
         ).run()
-    except Stopped:
-        raise border.Ended(stop.signal_number or border.SIGTERM) from None
-    finally:
-        if membership is not None:
-            _take_leave(args, membership)
-    return 0
+        if self.args.manual:
+            manual.end()
+        return 0
+
+    def _membership(self, store: FileStore) -> Membership:
+        from evtool.delivery.membership import Membership
+        from evtool.stores import group as groups
+
+        args = self.args
+
+        def say_standby(topic: str, group: str) -> None:
+            if not args.quiet:
+                home.note(f"{topic}: another process consumes for group {group}; standing by")
+
+        return Membership(
+            store,
+            args.group,
+            self.start,
+            self.stop,
+            on_standby=say_standby,
+            on_missed=reading.say_missed,
+            mode=groups.SHARED if args.share else groups.MANUAL if args.manual else groups.ALONE,
+            command=" ".join(args.handler or ()),
+        )
 
 
-def _deliver(args: Args, patterns: list[str], stop: Stop) -> Deliver:
-    if args.handler is None:
-        return Output(args, stop).deliver
-    if args.output != "auto" or args.data or args.null:
-        raise UsageError("subscribe", "a command after -- gets the stored line: leave --output, --data and -0 away")
-    from evtool.delivery.handler import Handler
+def _check_combination(args: Args) -> None:
+    """Raise UsageError for what makes no sense together."""
+    if args.handler is not None:
+        if args.output != "auto" or args.data or args.null:
+            raise UsageError("subscribe", "a command after -- gets the stored line: leave --output, --data and -0 away")
+        if args.manual:
+            raise UsageError("subscribe", "--manual is for a pipe to evtool commit, not for a command after --")
+    else:
+        for name, default in _HANDLER_OPTIONS.items():
+            if getattr(args, name) != default:
+                raise UsageError("subscribe", f"--{name.replace('_', '-')} needs a command after --")
+    if args.manual and (args.output not in ("auto", "line") or args.data or args.null):
+        raise UsageError("subscribe", "--manual gives out stored lines: leave --output, --data and -0 away")
+    for name in ("share", "manual"):
+        if getattr(args, name) and args.group is None:
+            raise UsageError("subscribe", f"--{name} needs a --group")
+    if args.lease is not None and not args.share:
+        raise UsageError("subscribe", "--lease needs --share")
 
-    return Handler(args.handler, patterns[0], stop).deliver
 
-
-def _membership(args: Args, store: FileStore, start: where.Where | None, stop: Stop) -> Membership:
-    def say_standby(topic: str, group: str) -> None:
-        if not args.quiet:
-            home.note(f"{topic}: another process consumes for group {group}; standing by")
-
-    return Membership(store, args.group, start, stop, on_standby=say_standby, on_missed=reading.say_missed)
+_HANDLER_OPTIONS = {
+    "jobs": 1,
+    "batch": 1,
+    "linger": None,
+    "worker": False,
+    "timeout_each": None,
+    "share": False,
+    "retries": 5,
+    "backoff": "1s..1m",
+}
 
 
 def _take_leave(args: Args, membership: Membership) -> None:

@@ -1,0 +1,78 @@
+"""evtool redrive: let groups have those events again that they could not handle."""
+
+from __future__ import annotations
+
+from evtool.cli import border, home
+from evtool.cli.letters import REDRIVE, letters
+from evtool.errors import BusyError, NotFoundError, UsageError
+from evtool.log import names
+from evtool.log.ranges import Ranges
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from evtool.cli.argv import Args
+    from evtool.cli.letters import Letter
+    from evtool.stores.file import FileStore
+    from evtool.stores.group import FileGroup
+
+
+def run(args: Args) -> int:
+    """Send the chosen dead letters through again; return 1 if one of them cannot be."""
+    names.check_name("topic", args.topic)
+    if (args.offset is None) is not args.all:
+        raise UsageError("redrive", "say which: --offset N or --all")
+    store = home.open_home(args)
+    chosen = [
+        letter
+        for letter in letters(store, args.topic)
+        if not letter.is_redriven
+        and (args.all or letter.event_offset == args.offset)
+        and (args.group is None or letter.group == args.group)
+    ]
+    if not chosen and args.offset is not None:
+        raise NotFoundError(args.topic, f"no dead letter of offset {args.offset} is left", hint="see evtool dead")
+    good = [letter for letter in chosen if _can_go(store, args.topic, letter)]
+    if args.dry_run:
+        home.note(f"{args.topic}: would send {len(good)} events through again")
+    elif good:
+        _redrive(store, args.topic, good)
+    if not args.dry_run and not args.quiet:
+        home.note(f"{args.topic}: {len(good)} events go through again")
+    return 0 if len(good) == len(chosen) else 1
+
+
+def _can_go(store: FileStore, topic: str, letter: Letter) -> bool:
+    """Whether there is still a group for the event, and the event; if not, that is said."""
+    what = f"{topic}: offset {letter.event_offset}"
+    if letter.group is None:
+        border.complain(what, "was no group's", f"replay {topic} --from {letter.event_offset} -n 1 gives it out")
+    elif letter.group not in store.groups(topic):
+        border.complain(what, f"there is no group {letter.group} any more")
+    elif store.line_at(topic, letter.event_offset) is None:
+        border.complain(what, "is not in the topic any more", f"it stands in {names.dead_name(topic)} only")
+    else:
+        return True
+    return False
+
+
+def _redrive(store: FileStore, topic: str, chosen: list[Letter]) -> None:
+    """First the groups get them again, then they are ticked off: who is killed in between may do the first twice."""
+    ticked = store.group(names.dead_name(topic), REDRIVE)
+    if not ticked.try_acquire():
+        raise BusyError(names.dead_name(topic), "another redrive is at work")
+    try:
+        _call_again(store, topic, chosen, ticked)
+    finally:
+        ticked.release()
+
+
+def _call_again(store: FileStore, topic: str, chosen: list[Letter], ticked: FileGroup) -> None:
+    if ticked.committed is None:
+        ticked.commit(0)
+    by_group: dict[str, list[Letter]] = {}
+    for letter in chosen:
+        by_group.setdefault(str(letter.group), []).append(letter)
+    for group, some in by_group.items():
+        store.call_again(topic, group, Ranges.of(sorted({letter.event_offset for letter in some})))
+        ticked.handle(Ranges.of(letter.offset for letter in some))
+    ticked.sync()
