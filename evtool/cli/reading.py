@@ -73,6 +73,11 @@ def _say_missing(args: Args, error: NotFoundError, wait: bool) -> None:
         home.note(f"{error.what}: {error.why} yet, waiting for it" + (f" ({error.hint})" if error.hint else ""))
 
 
+def say_lapsed(topic: str, group: str) -> None:
+    """Say that a group comes back after the time for which its topic keeps events for it."""
+    home.note(f"{topic}: group {group} was away for longer than the topic's group-ttl; what others had may be gone")
+
+
 def say_missed(topic: str, first: int, last: int) -> None:
     """Tell of events that were trimmed away before they could be read."""
     home.note(f"{topic}: offsets {first} to {last} are gone, trimmed before they were read")

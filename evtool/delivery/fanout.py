@@ -32,6 +32,9 @@ if TYPE_CHECKING:
         def missed(self, topic: str, first: int, last: int) -> None:
             """Events were trimmed away before the sink had them."""
 
+        def lapsed(self, topic: str, group: str) -> None:
+            """Events were not kept for the sink, as it was away for too long."""
+
         def reports(self, rule: Rule) -> Reports:
             """Who is told what becomes of its events."""
 
@@ -161,6 +164,7 @@ class Server:
             self.stop,
             on_standby=lambda _topic, _group: self._stand_by(),
             on_missed=self._watcher.missed,
+            on_lapsed=self._watcher.lapsed,
             command=rule.name,
         )
         try:

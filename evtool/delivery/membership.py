@@ -24,6 +24,7 @@ class Membership:
         did it gets from its beginning.
     mode: whether it consumes alone, shares the events with others, or lets others commit. command: what handles them.
     on_standby: called with topic and group when another process consumes for the group, before waiting for it to end.
+    on_lapsed: called with topic and group when the group was away for so long that events were not kept for it.
     on_missed: called with a topic and the first and last offset of events that were trimmed away unread.
     """
 
@@ -36,6 +37,7 @@ class Membership:
         *,
         on_standby: Callable[[str, str], None],
         on_missed: Callable[[str, int, int], None],
+        on_lapsed: Callable[[str, str], None],
         mode: str = ALONE,
         command: str = "",
     ) -> None:
@@ -46,6 +48,7 @@ class Membership:
         self._stop = stop
         self._on_standby = on_standby
         self._on_missed = on_missed
+        self._on_lapsed = on_lapsed
         self._mode = mode
         self._command = command
         self._said: set[str] = set()
@@ -71,6 +74,8 @@ class Membership:
     def begin(self, topic: str, late: bool) -> int:
         """Say that this process consumes for the group now, and give back from which offset on."""
         group = self.groups[topic]
+        if group.has_lapsed:
+            self._on_lapsed(topic, self._group)
         position = group.committed
         is_new = position is None
         if position is None:

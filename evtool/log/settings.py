@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from evtool.log.files import Directory
 
 FILE_NAME = "topic.json"
+KEEP, CONSUMED = "keep", "consumed"
 _LARGEST_FILE = 1 << 20
 
 
@@ -20,9 +21,11 @@ class Settings:
     segment_bytes: a segment that would grow past this many bytes is sealed and a new one begun.
     max_event_bytes: the most bytes that the data of one event may have.
     dedupe: for how many seconds an event's id keeps another one with the same id out.
+    retention: KEEP all events, or only those that some group has not handled (CONSUMED).
+    group_ttl: after how many seconds without a commit a group holds no event back any more.
     """
 
-    __slots__ = ("dedupe", "max_event_bytes", "segment_bytes")
+    __slots__ = ("dedupe", "group_ttl", "max_event_bytes", "retention", "segment_bytes")
 
     def __init__(
         self, segment_bytes: int = 64 << 20, max_event_bytes: int = 1 << 20, dedupe: float = 24 * 3600.0
@@ -30,6 +33,8 @@ class Settings:
         self.segment_bytes = segment_bytes
         self.max_event_bytes = max_event_bytes
         self.dedupe = dedupe
+        self.retention = KEEP
+        self.group_ttl = 7 * 24 * 3600.0
 
 
 def load(directory: Directory) -> Settings:
@@ -60,7 +65,12 @@ def _parse(path: str, text: bytes) -> Settings:
         if attribute not in Settings.__slots__ or name != attribute.replace("_", "-"):
             known = ", ".join(slot.replace("_", "-") for slot in Settings.__slots__)
             raise ConfigurationError(path, f"{name!r} is not a setting", hint=f"settings are {known}")
+        if attribute == "retention":
+            if value not in (KEEP, CONSUMED):
+                raise ConfigurationError(path, f"{name!r} is neither {KEEP!r} nor {CONSUMED!r}")
+            chosen.retention = value
+            continue
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
             raise ConfigurationError(path, f"{name!r} is not a number above 0")
-        setattr(chosen, attribute, value if attribute == "dedupe" else int(value))
+        setattr(chosen, attribute, value if attribute in ("dedupe", "group_ttl") else int(value))
     return chosen

@@ -6,7 +6,7 @@ import fcntl
 import os
 
 from evtool.errors import ConditionError, NotFoundError
-from evtool.log import bounds, lock, names, offsets
+from evtool.log import bounds, lock, names, offsets, retention
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,8 +139,14 @@ class FileGroup:
             self.check_place(log)
 
     def sync(self) -> None:
-        """Make the commits durable."""
+        """Make the commits durable; then what every group has handled may go, if the topic is kept so."""
         self._held.sync()
+        retention.drop_consumed(self._directory)
+
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether the topic keeps only what is not handled, and has not waited for this group any more."""
+        return retention.has_lapsed(self._directory, self.name)
 
     def share(
         self, reader: Reader, wants: Callable[[bytes], bytes], line_at: Callable[[int], bytes | None], seconds: float

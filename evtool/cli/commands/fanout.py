@@ -132,6 +132,10 @@ class Watcher:
         """Say that events were trimmed away unread."""
         reading.say_missed(topic, first, last)
 
+    def lapsed(self, topic: str, group: str) -> None:
+        """Say that events were not kept for a sink."""
+        reading.say_lapsed(topic, group)
+
     def reports(self, rule: Rule) -> Reports:
         """What says what becomes of a sink's events."""
         return Reports(self._args.quiet, rule.handling.retries.count, rule.name)

@@ -118,6 +118,7 @@ class Subscription:
             self.stop,
             on_standby=say_standby,
             on_missed=reading.say_missed,
+            on_lapsed=reading.say_lapsed,
             mode=groups.SHARED if args.share else groups.MANUAL if args.manual else groups.ALONE,
             command=" ".join(args.handler or ()),
         )
