@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from evtool.delivery.source import first_lines
+from evtool.delivery.source import BLOCK, first_lines
 from evtool.errors import TimedOutError
 
 TYPE_CHECKING = False
@@ -29,6 +29,8 @@ class Consumer:
         (any number of times), or with None when all are. It raises what it cannot handle.
     selection: which events are wanted; the others count as handled.
     count: how many events to hand on. follow: whether to wait for more at the end.
+    settle: called when there is nothing more for now; what was delivered and not said to be handled is so after it.
+    block: about how many bytes to deliver at once.
     timeout: seconds without an event after which TimedOutError is raised.
     """
 
@@ -43,6 +45,8 @@ class Consumer:
         follow: bool = False,
         timeout: float | None = None,
         stop: Stop | None = None,
+        settle: Callable[[], None] | None = None,
+        block: int = BLOCK,
     ) -> None:
         self._feed = feed
         self._deliver = deliver
@@ -58,12 +62,15 @@ class Consumer:
         self._timeout = timeout
         self._last_event = time.monotonic()
         self._stop = stop
+        self._settle_delivery = settle
+        self._block = block
 
     def run(self) -> None:
         """Consume until the end, as it was set."""
         try:
             while self._left != 0 and self._step():
                 pass
+            self._settle()
         finally:
             if self._progress is not None:
                 self._progress.sync()
@@ -72,11 +79,17 @@ class Consumer:
         """Handle the next lines or wait for some; say whether to go on."""
         if self._stop is not None:
             self._stop.check()
-        lines = self._feed.read()
+        lines = self._feed.read(self._block)
         if not lines:
+            self._settle()
             return self._follow and not self._feed.is_finished and self._wait()
         self._hand_on(lines if self._wants_all else self._selection.apply(lines))
         return True
+
+    def _settle(self) -> None:
+        if self._settle_delivery is not None:
+            self._settle_delivery()
+            self._handled(None)
 
     def _hand_on(self, wanted: bytes) -> None:
         cut = False

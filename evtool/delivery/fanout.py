@@ -186,11 +186,12 @@ class Server:
 
     def _deliver(self, store: FileStore, feed: Feed, membership: Membership) -> None:
         """Hand the events on in blocks."""
+        from evtool.delivery import sinks, source
         from evtool.delivery.consumer import Consumer
-        from evtool.delivery.sinks import TopicSink, file_sink
 
         address = self.rule.address
-        sink = TopicSink(store.writer(address.place)) if address.kind == "topic" else file_sink(address.place)
+        is_topic = address.kind == "topic"
+        sink = sinks.TopicSink(store.writer(address.place)) if is_topic else sinks.file_sink(address.place)
         consumer = Consumer(
             feed,
             sink.deliver,
@@ -198,6 +199,8 @@ class Server:
             groups=membership.groups,
             follow=not self._drain,
             stop=self.stop,
+            settle=sink.settle,
+            block=source.BLOCK if is_topic else sinks.BLOCK,
         )
         consumer.run()
 

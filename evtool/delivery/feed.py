@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 
-from evtool.delivery.source import Source, last_line
+from evtool.delivery.source import BLOCK, Source, last_line
 from evtool.errors import NotFoundError
 from evtool.log import line, names
 
@@ -73,10 +73,10 @@ class Feed:
         """Whether nothing more can come, as every source has come to where it is to end."""
         return self._has_ended or (bool(self._sources) and all(source.is_finished for source in self._sources.values()))
 
-    def read(self) -> bytes:
-        """The next lines; empty at the end of what there is."""
+    def read(self, limit: int = BLOCK) -> bytes:
+        """The next lines, of a single topic about `limit` bytes; empty at the end of what there is."""
         if self.is_single:
-            return self._sources[self._patterns[0]].read() if self._sources else b""
+            return self._sources[self._patterns[0]].read(limit) if self._sources else b""
         merged: list[bytes] = []
         size = 0
         for topic in self._sources.keys() - self._pending.keys():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 
 from evtool.errors import StorageError
 from evtool.log import files, line
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from evtool.delivery.consumer import Handled
     from evtool.log.topic import TopicLog
 
+BLOCK = 1 << 20  # of lines for a file
 _LONGEST_TAIL = 2 << 20
+_SYNC_SECONDS = 1.0
 DATE = "{date}"
 
 
@@ -32,9 +35,15 @@ class TopicSink:
         self._log.sync()
         handled(None)
 
+    def settle(self) -> None:
+        """Nothing is left to be done."""
+
 
 class FileSink:
-    """Appends the stored lines to a file that others may append to as well."""
+    """Appends the stored lines to a file that others may append to as well.
+
+    They are handled when they are on disk, which is seen to about once a second, and by `settle`.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -44,13 +53,14 @@ class FileSink:
         except OSError as error:
             raise StorageError(path, files.reason(error)) from error
         self._is_regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        self._synced = time.monotonic()
 
     def __del__(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
 
     def deliver(self, lines: bytes, handled: Handled) -> None:
-        """Write these lines and make them durable; of lines that do not fit nothing is left."""
+        """Write these lines; of lines that do not fit nothing is left."""
         try:
             if self._is_regular:
                 self._append(lines)
@@ -58,7 +68,18 @@ class FileSink:
                 files.write_all(self._fd, lines)
         except OSError as error:
             raise StorageError(self._path, files.reason(error)) from error
-        handled(None)
+        if time.monotonic() - self._synced >= _SYNC_SECONDS:
+            self.settle()
+            handled(None)
+
+    def settle(self) -> None:
+        """Make all that was written durable."""
+        try:
+            if self._is_regular:
+                files.sync_data(self._fd)
+        except OSError as error:
+            raise StorageError(self._path, f"cannot sync: {files.reason(error)}") from error
+        self._synced = time.monotonic()
 
     def _append(self, lines: bytes) -> None:
         lock(self._fd, self._path)  # another sink may be at the same file
@@ -71,17 +92,16 @@ class FileSink:
                 raise
         finally:
             unlock(self._fd)
-        files.sync_data(self._fd)
 
     def _heal(self, lines: bytes, end: int) -> tuple[int, bytes]:
         """If the file ends in the midst of a line, cut it if it is ours, else end it; return its end and what to write.
 
         Ours it is if one of these lines begins like that: whoever was killed was writing just these.
         """
+        if end == 0 or os.pread(self._fd, 1, end - 1) == b"\n":
+            return end, lines
         tail = os.pread(self._fd, _LONGEST_TAIL, max(0, end - _LONGEST_TAIL))
         torn = tail[tail.rfind(b"\n") + 1 :]
-        if not torn:
-            return end, lines
         if lines.startswith(torn) or b"\n" + torn in lines:
             os.ftruncate(self._fd, end - len(torn))
             return end - len(torn), lines
@@ -109,12 +129,17 @@ class DatedFileSink:
             date = line.time_of(text)[: len("2026-11-23")]
             if date != self._date:
                 self._write(day, handled)
+                self.settle()
                 day = []
                 self._date = date
                 self._file = None
             day.append(text + b"\n")
         self._write(day, handled)
-        handled(None)
+
+    def settle(self) -> None:
+        """Make all that was written durable."""
+        if self._file is not None:
+            self._file.settle()
 
     def _write(self, day: list[bytes], handled: Handled) -> None:
         if not day:
@@ -122,8 +147,7 @@ class DatedFileSink:
         if self._file is None:
             self._file = FileSink(self._path.replace(DATE, self._date.decode()))
         whole = b"".join(day)
-        self._file.deliver(whole, lambda _: None)
-        handled(whole)
+        self._file.deliver(whole, lambda _: handled(whole))
 
 
 def file_sink(path: str) -> FileSink | DatedFileSink:

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from evtool.log.reader import Reader
 
 
+BLOCK = 1 << 16  # as much as comes from and goes to the system fastest
+
+
 class Source:
     """One topic's events. `is_finished` once it has come to where it is to end.
 
@@ -26,13 +29,13 @@ class Source:
         self._until_time = until_time
         self._has_end = until_offset is not None or until_time is not None
 
-    def read(self) -> bytes:
-        """The next lines; empty at the end of the log, or when finished."""
+    def read(self, limit: int = BLOCK) -> bytes:
+        """The next lines, about `limit` bytes of them; empty at the end of the log, or when finished."""
         if self._until_offset is not None and self.reader.next_offset >= self._until_offset:
             self.is_finished = True
         if self.is_finished:
             return b""
-        lines = self.reader.read()
+        lines = self.reader.read(limit)
         if lines and self._has_end and self._is_beyond(last_line(lines)):
             self.is_finished = True
             return self._cut(lines)
