@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from evtool.delivery.progress import Progress
     from evtool.delivery.selection import Selection
     from evtool.delivery.stop import Stop
-    from evtool.stores.group import FileGroup
 
     Handled = Callable[[bytes | None], None]
     Deliver = Callable[[bytes, Handled], None]
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 class Consumer:
     """Hands a feed's events on and keeps the groups' committed offsets true.
 
-    groups: by topic; none if nothing is committed.
+    progress: what is told of what is handled, if anybody.
     deliver: is given whole lines, and a function to call with those of their first lines that are handled for good
         (any number of times), or with None when all are. It raises what it cannot handle.
     selection: which events are wanted; the others count as handled.
@@ -40,7 +39,7 @@ class Consumer:
         deliver: Deliver,
         selection: Selection,
         *,
-        groups: dict[str, FileGroup] | None = None,
+        progress: Progress | None = None,
         count: int | None = None,
         follow: bool = False,
         timeout: float | None = None,
@@ -52,11 +51,7 @@ class Consumer:
         self._deliver = deliver
         self._selection = selection
         self._wants_all = selection.is_everything
-        self._progress: Progress | None = None
-        if groups is not None:
-            from evtool.delivery.progress import Progress
-
-            self._progress = Progress(groups, feed)
+        self._progress = progress
         self._left = count
         self._follow = follow
         self._timeout = timeout
@@ -79,9 +74,15 @@ class Consumer:
         """Handle the next lines or wait for some; say whether to go on."""
         if self._stop is not None:
             self._stop.check()
+        if self._progress is not None and self._progress.has_again:
+            self._hand_on_again(self._progress)
         lines = self._feed.read(self._block)
         if not lines:
             self._settle()
+            if self._progress is not None:
+                self._progress.look()
+                if self._progress.has_again:
+                    return True
             return self._follow and not self._feed.is_finished and self._wait()
         self._hand_on(lines if self._wants_all else self._selection.apply(lines))
         return True
@@ -105,6 +106,20 @@ class Consumer:
             self._handled(wanted)
         elif not wanted:
             self._handled(None)
+
+    def _hand_on_again(self, progress: Progress) -> None:
+        """Hand on what groups are to get again, as far as it is there and wanted."""
+        from evtool.log.ranges import Ranges
+
+        for topic in progress.groups:
+            for offset, text in progress.lines_again(topic):
+                if self._left == 0:
+                    return
+                if text is not None and self._selection.apply(text):
+                    self._deliver(text, lambda _: None)
+                    self._settle()
+                    self._left = None if self._left is None else self._left - 1
+                progress.handle({topic: Ranges([(offset, offset)])})
 
     def _partly(self, lines: bytes | None) -> None:
         """As `_handled`, for the first lines of a block of which the rest was never handed on."""

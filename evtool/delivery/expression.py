@@ -316,7 +316,8 @@ class _Parser:
             elif self._take("symbol", "["):
                 inside = self._take("string") or self._take("number")
                 if inside is None or isinstance(inside.value, float):
-                    raise self._error("in [ ] stands a string or a whole number")
+                    column = None if inside is None else inside.column
+                    raise self._error("in [ ] stands a string or a whole number", column)
                 steps.append(inside.value)
                 if not self._take("symbol", "]"):
                     raise self._error("here a ] is missing")

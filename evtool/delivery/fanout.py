@@ -188,6 +188,7 @@ class Server:
         """Hand the events on in blocks."""
         from evtool.delivery import sinks, source
         from evtool.delivery.consumer import Consumer
+        from evtool.delivery.progress import Progress
 
         address = self.rule.address
         is_topic = address.kind == "topic"
@@ -196,7 +197,7 @@ class Server:
             feed,
             sink.deliver,
             self.rule.selection,
-            groups=membership.groups,
+            progress=Progress(store, membership.groups, feed),
             follow=not self._drain,
             stop=self.stop,
             settle=sink.settle,

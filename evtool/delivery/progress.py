@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import time
 
+from evtool.log import line
+from evtool.log.ranges import Ranges
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from evtool.delivery.feed import Feed
-    from evtool.log.ranges import Ranges
+    from evtool.stores.file import FileStore
     from evtool.stores.group import FileGroup
 
 _SYNC_SECONDS = 1.0
 
 
 class Progress:
-    """Commits for groups, by topic; there may be none, and then nothing is committed.
+    """Commits for groups, by topic, and what they are to get again.
 
     feed: where the events come from, whose log is made durable before a commit that stands on it.
     """
 
-    def __init__(self, groups: dict[str, FileGroup], feed: Feed) -> None:
+    def __init__(self, store: FileStore, groups: dict[str, FileGroup], feed: Feed) -> None:
         self.groups = groups
+        self._store = store
         self._feed = feed
         self._committed: dict[str, int] = {}
         self._synced = time.monotonic()
@@ -46,6 +50,32 @@ class Progress:
             self.groups[topic].handle(offsets)
             self._unsynced = True
         self.sync_if_due()
+
+    @property
+    def has_again(self) -> bool:
+        """Whether a group is to get something again, as far as is known."""
+        return any(group.state.again for group in self.groups.values())
+
+    def lines_again(self, topic: str, known: Ranges | None = None) -> list[tuple[int, bytes | None]]:
+        """The offset and the line of each event that the group is to get again; no line if it is not there any more.
+
+        known: offsets to be left out.
+        """
+        wanted = Ranges(self.groups[topic].state.again)
+        if known is not None:
+            wanted.subtract(known)
+        found: list[tuple[int, bytes | None]] = []
+        for offset in wanted.offsets():
+            text = self._store.line_at(topic, offset)
+            if text is not None and not self._feed.is_single:
+                text = line.with_topic(text, topic.encode())
+            found.append((offset, text))
+        return found
+
+    def look(self) -> None:
+        """See what others have said of the groups. Raises Moved."""
+        for group in self.groups.values():
+            group.look()
 
     def sync_if_due(self) -> None:
         """Make the commits durable, if that has not been done for a while."""

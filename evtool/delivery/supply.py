@@ -34,11 +34,10 @@ class FeedSupply:
     def __init__(
         self, store: FileStore, feed: Feed, selection: Selection, groups: dict[str, FileGroup] | None = None
     ) -> None:
-        self._store = store
         self._feed = feed
         self._selection = selection
         self._groups = {} if groups is None else groups
-        self._progress = Progress(self._groups, feed)
+        self._progress = Progress(store, self._groups, feed)
         self._next: dict[str, int] = {}  # by topic, where the next block will begin
         self._buffer: list[Task] = []
         self._done: dict[str, Ranges] = {}
@@ -53,14 +52,16 @@ class FeedSupply:
 
     def take(self, limit: int) -> list[Task] | None:
         """The next events; those first that are to come again."""
-        for topic, group in self._groups.items():
-            if group.state.again:
-                self._buffer += self._again(topic, group)
+        self._take_again()
         if not self._buffer:
             lines = self._feed.read()
-            if not lines:
-                return None
-            self._buffer = self._wanted(lines)
+            if lines:
+                self._buffer = self._wanted(lines)
+            else:
+                self._look()
+                self._take_again()
+                if not self._buffer:
+                    return None
         tasks, self._buffer = self._buffer[:limit], self._buffer[limit:]
         return tasks
 
@@ -108,13 +109,17 @@ class FeedSupply:
         """Commit also what needed no handling, make it durable, say what goes on, and see what others have said."""
         self.flush()
         self._progress.sync_if_due()
+        self._look()
         for group in self._groups.values():
-            try:
-                group.look()
-            except Moved:
-                self._has_moved = True
-                raise
             group.say_doing(doing)
+
+    def _look(self) -> None:
+        """See what others have said of the groups. Raises Moved."""
+        try:
+            self._progress.look()
+        except Moved:
+            self._has_moved = True
+            raise
 
     def close(self) -> None:
         """Commit what is done and make it durable."""
@@ -158,16 +163,15 @@ class FeedSupply:
         between.subtract(group.state.handled)
         self._add(topic, between)
 
-    def _again(self, topic: str, group: FileGroup) -> list[Task]:
-        """The events that the group is to get again and that were not taken yet."""
-        wanted = Ranges(group.state.again)
-        wanted.subtract(self._taken_again.setdefault(topic, Ranges()))
-        tasks = []
-        for offset in wanted.offsets():
-            text = self._store.line_at(topic, offset)
-            self._taken_again[topic].add(offset, offset)
-            if text is None:  # trimmed away
-                self._add(topic, Ranges.of([offset]))
-                continue
-            tasks.append(task_of(topic, text if self._feed.is_single else line.with_topic(text, topic.encode())))
-        return tasks
+    def _take_again(self) -> None:
+        """Take the events that groups are to get again and that were not taken for that yet."""
+        if not self._progress.has_again:
+            return
+        for topic in self._groups:
+            taken = self._taken_again.setdefault(topic, Ranges())
+            for offset, text in self._progress.lines_again(topic, taken):
+                taken.add(offset, offset)
+                if text is None:  # trimmed away
+                    self._add(topic, Ranges([(offset, offset)]))
+                else:
+                    self._buffer.append(task_of(topic, text))

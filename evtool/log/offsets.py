@@ -346,7 +346,7 @@ class Commits:
 
     def sync(self) -> None:
         """Make the commits durable. Raises StorageError; then the next commit goes to a new file."""
-        if not self._dirty:
+        if not self._dirty or self._fd < 0:
             return
         self._dirty = False  # a second sync of the same file proves nothing, so it is not asked for one
         try:

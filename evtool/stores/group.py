@@ -42,6 +42,7 @@ class FileGroup:
         self._lock: BaseFileLock | None = None
         self._log: offsets.Commits | None = None
         self._seeks = 0
+        self._is_known = False
         self._doing = ""
         self.introduction: dict[str, str] = {}
 
@@ -106,6 +107,7 @@ class FileGroup:
             assert log.committed is not None
             log.write(log.committed, self.introduction)
             self._seeks = log.state.seeks
+            self._is_known = True
             return log.committed
 
     def commit(self, offset: int) -> None:
@@ -161,7 +163,12 @@ class FileGroup:
         return self._held
 
     def check_place(self, log: offsets.Commits) -> None:
-        """Raise Moved if somebody has moved the group since we joined, or since we were told."""
+        """Raise Moved if somebody has moved the group since we joined or were told, NotFoundError if it was removed."""
+        if log.committed is None:
+            if self._is_known:
+                raise NotFoundError(f"{self.topic}, group {self.name}", "the group was removed")
+            return
+        self._is_known = True
         if log.state.seeks != self._seeks:
             self._seeks = log.state.seeks
             raise Moved

@@ -75,23 +75,27 @@ class Subscription:
             _take_leave(self.args, membership)
 
     def _consume(self, store: FileStore, feed: Feed, membership: Membership | None) -> int:
-        groups = None if membership is None else membership.groups
         if self.args.handler is not None:
-            return self.handlers.run(store, feed, groups, self)
+            return self.handlers.run(store, feed, None if membership is None else membership.groups, self)
         from evtool.delivery.consumer import Consumer
 
         deliver = self.output.deliver
+        progress = None
+        if membership is not None:
+            from evtool.delivery.progress import Progress
+
+            progress = Progress(store, membership.groups, feed)
         if self.args.manual:
             from evtool.delivery.manual import Manual
 
             assert membership is not None
             manual = Manual(membership, deliver, feed)
-            deliver, groups = manual.deliver, None
+            deliver, progress = manual.deliver, None
         Consumer(
             feed,
             deliver,
             self.selection,
-            groups=groups,
+            progress=progress,
             count=self.count,
             follow=not self.args.drain,
             timeout=self.timeout,
