@@ -145,6 +145,33 @@ def no_waiting_to_commit() -> None:
     Consumer._hand_on = commit_first  # type: ignore[method-assign]
 
 
+def no_waiting_for_handlers() -> None:
+    """Events are acknowledged when they are taken, and not when they are handled."""
+    from evtool.delivery.supply import FeedSupply
+
+    take, done = FeedSupply.take, FeedSupply.done
+    FeedSupply.done = _nothing  # type: ignore[method-assign]
+
+    def take_and_acknowledge(supply: FeedSupply, limit: int) -> Any:
+        tasks = take(supply, limit)
+        done(supply, tasks or [])
+        supply.flush()
+        return tasks
+
+    FeedSupply.take = take_and_acknowledge  # type: ignore[method-assign]
+
+
+def no_order_of_keys() -> None:
+    """Processes that share a group do not look at the keys of what others have."""
+    from evtool.stores import share
+
+    class Keyless:
+        key_of = staticmethod(_nothing)
+        offset_of = staticmethod(share.line.offset_of)
+
+    share.line = Keyless  # type: ignore[assignment, misc]
+
+
 def no_group_lock() -> None:
     """Any number of processes consume for a group."""
     from filelock import FileLock
