@@ -176,12 +176,12 @@ class FileStore:
 
         return groups.Deputy(self._topic(topic), names.check_name("group", group), member)
 
-    def remove_group(self, topic: str, group: str) -> None:
-        """Forget a group. Raises NotFoundError if there is none."""
+    def remove_group(self, topic: str, group: str, *, force: bool = False) -> None:
+        """Forget a group. Raises NotFoundError if there is none, BusyError if it is in use, unless by `force`."""
         from evtool.stores import group as groups
 
         self.commits(topic, group)
-        groups.remove(self._topic(topic), group)
+        groups.remove(self._topic(topic), group, force=force)
 
     def remove_topic(self, topic: str) -> None:
         """Remove a topic with all that is in it, once nobody appends. Raises NotFoundError if there is none."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 
-from evtool.errors import ConditionError, NotFoundError
+from evtool.errors import BusyError, ConditionError, NotFoundError
 from evtool.log import bounds, lock, names, offsets, retention
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from filelock import BaseFileLock
 
     from evtool.log.files import Directory
     from evtool.log.ranges import Ranges
@@ -33,13 +31,12 @@ class FileGroup:
     """
 
     def __init__(self, topic: Directory, name: str) -> None:
-        self._shared_fd = -1
+        self._lock_fd = -1
         self.name = name
         self.topic = os.path.basename(topic.path)
         self.member = ""
         self._directory = topic
         self._consumers = topic.subdirectory(offsets.DIRECTORY_NAME, create=True)
-        self._lock: BaseFileLock | None = None
         self._log: offsets.Commits | None = None
         self._seeks = 0
         self._is_known = False
@@ -47,16 +44,16 @@ class FileGroup:
         self.introduction: dict[str, str] = {}
 
     def __del__(self) -> None:
-        if self._shared_fd >= 0:
-            os.close(self._shared_fd)
-            self._shared_fd = -1
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
 
     def try_acquire(self, mode: str = ALONE, command: str = "") -> bool:
         """Become the one that consumes for the group, or one of several, if nobody else does so alone.
 
         command: what handles the events, for those who look. Returns whether that was so.
         """
-        if not (self._try_share() if mode == SHARED else self._try_lock()):
+        if not self._try_lock(fcntl.LOCK_SH if mode == SHARED else fcntl.LOCK_EX):
             return False
         self._log = offsets.Commits(self._consumers, self.name)
         self._seeks = self._log.state.seeks
@@ -67,11 +64,9 @@ class FileGroup:
     def release(self) -> None:
         """Let somebody else consume for the group."""
         self._log = None
-        if self._lock is not None:
-            self._lock.release()
-        if self._shared_fd >= 0:
-            os.close(self._shared_fd)
-            self._shared_fd = -1
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
 
     @property
     def committed(self) -> int | None:
@@ -179,27 +174,17 @@ class FileGroup:
             raise ConditionError(self.name, "this process does not consume for the group")
         return self._log
 
-    def _try_lock(self) -> bool:
-        from filelock import FileLock, Timeout
-
-        if self._lock is None:
-            path = f"{self._consumers.path}/{names.group_lock_name(self.name)}"
-            self._lock = FileLock(path, mode=0o600, timeout=0, is_singleton=False, thread_local=False)
-        try:
-            self._lock.acquire()
-        except Timeout:
-            return False
-        return True
-
-    def _try_share(self) -> bool:
-        """Hold the group's lock together with others who share it."""
+    def _try_lock(self, how: int) -> bool:
+        """Hold the group's lock, alone or together with others who share it, if nobody is in the way."""
+        if self._lock_fd >= 0:
+            return True
         fd = self._consumers.open(names.group_lock_name(self.name), os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(fd, how | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(fd)
             return False
-        self._shared_fd = fd
+        self._lock_fd = fd
         return True
 
 
@@ -241,13 +226,26 @@ def call_again(topic: Directory, group: str, again: Ranges) -> None:
     _wake(topic)
 
 
-def remove(topic: Directory, group: str) -> None:
-    """Forget what a group has handled. Its locks stay, as somebody may be waiting for them."""
+def remove(topic: Directory, group: str, *, force: bool) -> None:
+    """Forget what a group has handled. Its locks stay, as somebody may be waiting for them.
+
+    Raises BusyError if a process consumes for it, unless `force` says that this does not matter.
+    """
+    from filelock import FileLock, Timeout
+
     consumers = topic.subdirectory(offsets.DIRECTORY_NAME)
-    log = offsets.Commits(consumers, group)
-    with log:
-        os.unlink(names.commits_name(group), dir_fd=consumers.fd)
-    consumers.sync()
+    held = FileLock(f"{consumers.path}/{names.group_lock_name(group)}", mode=0o600, timeout=0)
+    try:
+        held.acquire()
+    except Timeout:
+        if not force:
+            raise BusyError(f"{os.path.basename(topic.path)}, group {group}", "a process consumes for it") from None
+    try:
+        with offsets.Commits(consumers, group):
+            os.unlink(names.commits_name(group), dir_fd=consumers.fd)
+        consumers.sync()
+    finally:
+        held.release()
 
 
 def _log(topic: Directory, group: str) -> offsets.Commits:

@@ -29,7 +29,7 @@ def run(args: Args) -> int:
     if args.group is None:
         store.remove_topic(args.topic)
     else:
-        store.remove_group(args.topic, args.group)
+        store.remove_group(args.topic, args.group, force=args.force)
     if not args.quiet:
         home.note(f"removed {what}")
     return 0
