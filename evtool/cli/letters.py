@@ -56,5 +56,14 @@ def letters(store: FileStore, topic: str) -> Iterator[Letter]:
         for text in lines.split(b"\n")[:-1]:
             offset = line.offset_of(text)
             is_redriven = offset < committed or (redriven is not None and offset in redriven)
-            if b'"event":{' in text:  # somebody may have appended something else
-                yield Letter(text + b"\n", is_redriven)
+            if (letter := _letter(text + b"\n", is_redriven)) is not None:
+                yield letter
+
+
+def _letter(text: bytes, is_redriven: bool) -> Letter | None:
+    """The dead letter that a line is, or None: somebody may have appended something else."""
+    try:
+        letter = Letter(text, is_redriven)
+        return letter if letter.event_offset >= 0 else None
+    except (KeyError, TypeError, ValueError):
+        return None

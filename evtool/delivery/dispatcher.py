@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         """Where events come from, and who is told when they are done with."""
 
         tick_seconds: float  # how often it wants to be told that time goes by
+        ticks_when_idle: bool  # also when it has given out nothing that is not done
 
         @property
         def is_finished(self) -> bool:
@@ -168,6 +169,9 @@ class Dispatcher:
         self._company: int | None = None  # how many may be in flight at most, as long as a suspect is among them
         self._delayed = 0
         self._done: list[Task] = []
+        self._ticks = False  # there will be a tick
+        self._was_idle = False  # at the last one
+        self._is_ending = False
         self._is_dry = False  # there was nothing more when we looked
         self._lingers_since: float | None = None
         self._last_event = time.monotonic()
@@ -175,7 +179,7 @@ class Dispatcher:
     def run(self, runner: Runner) -> None:
         """Go on until the end, as it was set. Raises Stopped when told to stop, after all that is begun has ended."""
         self._loop.watch(self._stop.fd, lambda: self._loop.forget(self._stop.fd))
-        self._loop.after(self._supply.tick_seconds, self._tick)
+        self._keep_ticking()
         if self._timeout is not None:
             self._loop.after(self._timeout, self._check_idle)
         try:
@@ -186,6 +190,7 @@ class Dispatcher:
                 self._loop.turn(wait=not self._is_over())
                 self._flush()
         finally:
+            self._is_ending = True
             while not runner.finish():
                 self._loop.turn()
             self._flush()
@@ -233,6 +238,7 @@ class Dispatcher:
             if self._left is not None:
                 self._left -= len(tasks)
             self._held += len(tasks)
+            self._keep_ticking()
             for task in tasks:
                 self._held_bytes += len(task.text)
                 self._enter(task)
@@ -398,9 +404,20 @@ class Dispatcher:
             self._supply.done(done)
             self._supply.flush()
 
+    def _keep_ticking(self) -> None:
+        if not self._ticks:
+            self._ticks = True
+            self._loop.after(self._supply.tick_seconds, self._tick)
+
     def _tick(self) -> None:
+        self._ticks = False
+        if self._is_ending:
+            return
+        is_idle = not self._held
         self._supply.tick(self._doing())
-        self._loop.after(self._supply.tick_seconds, self._tick)
+        if not is_idle or not self._was_idle or self._supply.ticks_when_idle:  # whoever only waits costs nothing
+            self._keep_ticking()
+        self._was_idle = is_idle
 
     def _check_idle(self) -> None:
         assert self._timeout is not None

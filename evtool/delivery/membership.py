@@ -43,7 +43,7 @@ class Membership:
     ) -> None:
         self.groups: dict[str, FileGroup] = {}
         self._store = store
-        self._group = group
+        self.group = group
         self._start = start
         self._stop = stop
         self._on_standby = on_standby
@@ -75,7 +75,7 @@ class Membership:
         """Say that this process consumes for the group now, and give back from which offset on."""
         group = self.groups[topic]
         if group.has_lapsed:
-            self._on_lapsed(topic, self._group)
+            self._on_lapsed(topic, self.group)
         position = group.committed
         is_new = position is None
         if position is None:
@@ -106,11 +106,11 @@ class Membership:
     def _try_acquire(self, topic: str) -> bool:
         if topic in self.groups:
             return True
-        group = self._store.group(topic, self._group)
+        group = self._store.group(topic, self.group)
         if group.try_acquire(self._mode, self._command):
             self.groups[topic] = group
             return True
         if topic not in self._said:
             self._said.add(topic)
-            self._on_standby(topic, self._group)
+            self._on_standby(topic, self.group)
         return False

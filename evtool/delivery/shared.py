@@ -45,6 +45,7 @@ class LeasedSupply:
         wake: int,
     ) -> None:
         self.tick_seconds = min(1.0, seconds / 4)
+        self.ticks_when_idle = True  # a member that gives no sign is given up
         self._store = store
         self._patterns = patterns
         self._is_single = len(patterns) == 1 and not names.is_pattern(patterns[0])
@@ -133,7 +134,7 @@ class LeasedSupply:
             self._call()
         if lost and not self._has_moved:
             self._has_moved = True
-            raise Moved
+            raise Moved(next(iter(self._shares)), self._membership.group)
 
     def tick(self, doing: str) -> None:
         """Renew the leases, make commits durable, say what goes on."""
@@ -183,7 +184,7 @@ class LeasedSupply:
             if lost:
                 self._has_moved = True
                 self._tell(f"{topic}: the lease of offset {lost} has expired; another process may have it")
-                raise Moved
+                raise Moved(topic, self._membership.group)
 
     def _sync(self) -> None:
         for share in self._shares.values():

@@ -29,6 +29,7 @@ class FeedSupply:
     """
 
     tick_seconds = 1.0
+    ticks_when_idle = False
     is_drained = True  # what there was no more of, nobody else has
 
     def __init__(

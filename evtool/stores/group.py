@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 ALONE, SHARED, MANUAL = offsets.ALONE, offsets.SHARED, offsets.MANUAL
 
 
-class Moved(Exception):
+class Moved(ConditionError):
     """Somebody has moved the group elsewhere, by `seek`: begin again where it stands now."""
+
+    def __init__(self, topic: str, group: str) -> None:
+        super().__init__(f"{topic}, group {group}", "was moved by a seek", hint="consume anew: it goes on there")
 
 
 class FileGroup:
@@ -166,7 +169,7 @@ class FileGroup:
         self._is_known = True
         if log.state.seeks != self._seeks:
             self._seeks = log.state.seeks
-            raise Moved
+            raise Moved(self.topic, self.name)
 
     @property
     def _held(self) -> offsets.Commits:

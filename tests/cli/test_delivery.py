@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.program import PATIENCE, Program, wait_until
-from tests.running import Running
+from tests.running import Running, linux, switches
 from tests.topics import append, commits_file, committed, numbers
 
 if TYPE_CHECKING:
@@ -340,3 +340,21 @@ def test_options_for_a_handler_need_one(evtool: Program) -> None:
     append(evtool, "t", "0")
     result = evtool("subscribe", "t", "--jobs=2", "--drain")
     assert (result.code, result.err) == (2, "evtool: subscribe: --jobs needs a command after --\n")
+
+
+@linux
+def test_a_consumer_that_waits_with_its_command_costs_nothing(evtool: Program) -> None:
+    append(evtool, "t", "0")
+    with Running(evtool, *GROUP, "--", "true") as consumer:
+        wait_until(lambda: committed(evtool) == 1)
+        before = -1
+        while (now := switches(consumer.process.pid)) != before:  # it has its last look around, and is then at rest
+            before = now
+            time.sleep(2.5)
+        assert consumer.end(signal.SIGTERM).code == -signal.SIGTERM
+
+
+def test_something_else_among_the_dead_letters_is_passed_over(evtool: Program) -> None:
+    append(evtool, "t", "0")
+    append(evtool, "t.dead", '{"event":{}}', '{"event":{"offset":"x"}}', "5", '"\\"event\\":{"')
+    assert (evtool("dead", "t").code, evtool("dead", "t").out) == (0, "")

@@ -32,7 +32,7 @@ def run(args: Args) -> int:
         return 0
     reading.open_store(args, [topic], wait=not args.drain)
     stop = Stop()
-    signals = Signals()
+    signals = Signals(reloads=args.config is not None)
     stop.listen()
     fanout = Fanout(
         lambda: home.open_home(args, create=True), topic, drain=args.drain, stop=stop, watcher=Watcher(args)
@@ -73,8 +73,6 @@ def _turn(args: Args, fanout: Fanout, board: Board, stop: Stop, signals: Signals
 
 def _reload(args: Args, fanout: Fanout) -> None:
     """Read the rules again; if they are not in order, go on with those there are."""
-    if args.config is None:
-        return
     topic, running = fanout.topic, [server.rule for server in fanout.servers]
     try:
         new_topic, chosen = rules.from_file(args.config, args.topic)
@@ -91,11 +89,12 @@ def _reload(args: Args, fanout: Fanout) -> None:
 class Signals:
     """SIGHUP and SIGUSR1, noted until somebody has time for them. `fd` can be read when there are some."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, reloads: bool) -> None:
+        """reloads: whether SIGHUP has a meaning; else it ends the program, as it does when its terminal is closed."""
         self.fd, self._far_end = os.pipe()
         for fd in (self.fd, self._far_end):
             os.set_blocking(fd, False)
-        for number in (signal.SIGHUP, signal.SIGUSR1):
+        for number in (signal.SIGHUP, signal.SIGUSR1) if reloads else (signal.SIGUSR1,):
             signal.signal(number, self._note)
 
     def take(self) -> set[int]:
