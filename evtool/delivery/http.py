@@ -89,20 +89,22 @@ class HttpRunner:
         while self._ended:
             tasks, outcome = self._ended.popleft()
             self._running -= 1
-            self._leave_in_peace(outcome)
-            self._settle(tasks, outcome)
+            if outcome.kind != LATER:
+                self._refusals = 0
+                self._settle(tasks, outcome)
+                continue
+            outcome.delay = self._peace(outcome)
+            self._settle(tasks, outcome)  # it is to be the first when the time of peace is over
+            self._rests += 1
+            self._loop.after(outcome.delay, self._come_back)
 
-    def _leave_in_peace(self, outcome: Outcome) -> None:
-        """Post nothing for a while if the server cannot take anything now, longer each time."""
-        if outcome.kind != LATER:
-            self._refusals = 0
-            return
+    def _peace(self, outcome: Outcome) -> float:
+        """Seconds in which nothing is posted, as the server cannot take anything now: longer each time."""
         self._refusals += 1
+        if outcome.delay is not None:
+            return outcome.delay
         retries = self._rule.handling.retries
-        if outcome.delay is None:
-            outcome.delay = jitter(min(retries.longest, retries.shortest * 2.0 ** min(self._refusals - 1, 60)))
-        self._rests += 1
-        self._loop.after(outcome.delay, self._come_back)
+        return jitter(min(retries.longest, retries.shortest * 2.0 ** min(self._refusals - 1, 60)))
 
     def _come_back(self) -> None:
         self._rests -= 1

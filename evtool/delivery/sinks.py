@@ -96,13 +96,14 @@ class FileSink:
     def _heal(self, lines: bytes, end: int) -> tuple[int, bytes]:
         """If the file ends in the midst of a line, cut it if it is ours, else end it; return its end and what to write.
 
-        Ours it is if one of these lines begins like that: whoever was killed was writing just these.
+        Ours it is if it begins as an event does: whoever was killed in the midst of it has not acknowledged it, and
+        writes it again.
         """
         if end == 0 or os.pread(self._fd, 1, end - 1) == b"\n":
             return end, lines
         tail = os.pread(self._fd, _LONGEST_TAIL, max(0, end - _LONGEST_TAIL))
         torn = tail[tail.rfind(b"\n") + 1 :]
-        if lines.startswith(torn) or b"\n" + torn in lines:
+        if line.START.startswith(torn[: len(line.START)]):
             os.ftruncate(self._fd, end - len(torn))
             return end - len(torn), lines
         return end, b"\n" + lines
