@@ -282,8 +282,6 @@ class Group:
         return self._group
 
     def _sync(self, group: FileGroup) -> None:
-        if self._reader is not None:
-            self._reader.sync()
         group.sync()
         self._synced = time.monotonic()
 

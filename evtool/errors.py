@@ -18,7 +18,10 @@ They are printed in one place, `evtool.cli.border`, as ``evtool: what: why`` and
 
 from __future__ import annotations
 
-REPAIR_HINT = "keep a copy of the topic and change nothing in it: `evtool repair` (from version 0.3 on) mends it"
+
+def repair_hint(topic: str) -> str:
+    """What helps against damage in a topic."""
+    return f"evtool repair {topic} --dry-run says what can be done"
 
 
 class EvtoolError(Exception):

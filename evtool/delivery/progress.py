@@ -19,7 +19,7 @@ _SYNC_SECONDS = 1.0
 class Progress:
     """Commits for groups, by topic, and what they are to get again.
 
-    feed: where the events come from, whose log is made durable before a commit that stands on it.
+    feed: where the events come from.
     """
 
     def __init__(self, store: FileStore, groups: dict[str, FileGroup], feed: Feed) -> None:
@@ -83,10 +83,8 @@ class Progress:
             self.sync()
 
     def sync(self) -> None:
-        """Make the commits durable, and before them the events that they stand on."""
+        """Make the commits durable. The events that they stand on are."""
         if self._unsynced:
-            for source in self._feed.sources:
-                source.reader.sync()
             for group in self.groups.values():
                 group.sync()
             self._unsynced = False

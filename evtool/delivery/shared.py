@@ -188,7 +188,6 @@ class LeasedSupply:
 
     def _sync(self) -> None:
         for share in self._shares.values():
-            share.reader.sync()
             share.group.sync()
 
     def _call(self) -> None:

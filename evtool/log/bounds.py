@@ -10,7 +10,12 @@ from evtool.log.topic import segment_offsets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
     from evtool.log.files import Directory
+
+    T = TypeVar("T")
 
 
 class Bounds:
@@ -22,13 +27,20 @@ class Bounds:
     last_time: the time of the newest event (27 bytes), or None.
     """
 
-    __slots__ = ("first", "last_time", "next", "size")
+    __slots__ = ("_directory", "_firsts", "first", "last_time", "next")
 
     def __init__(self, directory: Directory) -> None:
-        firsts = segment_offsets(directory)
+        self._directory = directory
+        _while_it_changes(directory, self._look)
+
+    @property
+    def size(self) -> int:
+        return sum(_size(self._directory, first) for first in self._firsts)
+
+    def _look(self, directory: Directory) -> None:
+        self._firsts = firsts = segment_offsets(directory)
         self.first = firsts[0] if firsts else 0
         self.next = firsts[-1] if firsts else 0
-        self.size = sum(_size(directory, first) for first in firsts)
         self.last_time: bytes | None = None
         for first in reversed(firsts):
             segment = Segment(directory, first)
@@ -38,6 +50,16 @@ class Bounds:
                 self.next = max(self.next, _offset_in(segment, start) + 1)
                 self.last_time = _time_in(segment, start)
                 return
+
+
+def _while_it_changes(directory: Directory, look: Callable[[Directory], T]) -> T:
+    """What the look finds; it looks again if a segment that it saw was trimmed, or compacted away, meanwhile."""
+    while True:
+        try:
+            return look(directory)
+        except FileNotFoundError:
+            if directory.is_gone():
+                raise
 
 
 def _size(directory: Directory, first: int) -> int:
@@ -52,6 +74,22 @@ def next_offset(directory: Directory) -> int:
     return Bounds(directory).next
 
 
+def make_durable(directory: Directory) -> int:
+    """Make everything that is in the log durable, whoever appended it; return the offset up to which that is so.
+
+    Raises SyncError; then the log takes no more events.
+    """
+    return _while_it_changes(directory, _make_durable)
+
+
+def _make_durable(directory: Directory) -> int:
+    end = next_offset(directory)
+    firsts = segment_offsets(directory)
+    if firsts:  # those before the last are since they were sealed
+        Segment(directory, firsts[-1]).sync()
+    return end
+
+
 def first_offset(directory: Directory) -> int:
     """The offset of the earliest event that is left."""
     return min(segment_offsets(directory), default=0)
@@ -59,6 +97,10 @@ def first_offset(directory: Directory) -> int:
 
 def offset_at(directory: Directory, moment: bytes) -> int:
     """The offset of the first event at or after `moment` (27 bytes); the next event's if none is."""
+    return _while_it_changes(directory, lambda topic: _offset_at(topic, moment))
+
+
+def _offset_at(directory: Directory, moment: bytes) -> int:
     firsts = segment_offsets(directory)
     if not firsts:
         return 0
@@ -82,8 +124,12 @@ def offset_at(directory: Directory, moment: bytes) -> int:
 
 def offset_back(directory: Directory, count: int) -> int:
     """The offset of the event that is `count` events before the end, or of the earliest one if there are fewer."""
-    if count == 0:
-        return next_offset(directory)
+    return (
+        next_offset(directory) if count == 0 else _while_it_changes(directory, lambda topic: _offset_back(topic, count))
+    )
+
+
+def _offset_back(directory: Directory, count: int) -> int:
     for first in reversed(segment_offsets(directory)):
         segment = Segment(directory, first)
         position, found = segment.count_back(segment.end_of_lines(segment.size()), count)
@@ -95,6 +141,10 @@ def offset_back(directory: Directory, count: int) -> int:
 
 def time_at(directory: Directory, offset: int) -> bytes | None:
     """The time of the first event with this offset or a higher one, or None."""
+    return _while_it_changes(directory, lambda topic: _time_at(topic, offset))
+
+
+def _time_at(directory: Directory, offset: int) -> bytes | None:
     firsts = segment_offsets(directory)
     at_or_below = [first for first in firsts if first <= offset]
     for first in at_or_below[-1:] + [first for first in firsts if first > offset]:

@@ -16,9 +16,10 @@ DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 SEALED_MODE = 0o444
 WRITABLE = 0o200  # the bit that the active segment has and a sealed one has not
+_FILES_BESIDE = 100
 UNSYNCED_MODE = 0o400  # a sync of this file has failed, see `SyncError`
 
-_BASE_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
+_BASE_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # to open a fifo is not to wait for anybody
 _NETWORK_FILE_SYSTEMS = frozenset(
     (b"nfs", b"nfs4", b"cifs", b"smb3", b"smbfs", b"9p", b"afs", b"ceph", b"fuse.sshfs", b"fuse.glusterfs", b"lustre")
 )
@@ -59,11 +60,15 @@ class Directory:
     def open(self, name: str, flags: int, mode: int = FILE_MODE) -> int:
         """Open the file `name` in here and return its descriptor. Raises FileNotFoundError or StorageError."""
         try:
-            return os.open(name, flags | _BASE_FLAGS, mode, dir_fd=self.fd)
+            fd = os.open(name, flags | _BASE_FLAGS, mode, dir_fd=self.fd)
         except FileNotFoundError:
             raise
         except OSError as error:
             self.fail(name, error)
+        if not flags & os.O_DIRECTORY and os.fstat(fd).st_mode & 0o170000 != 0o100000:
+            os.close(fd)
+            raise StorageError(f"{self.path}/{name}", "is not a regular file")
+        return fd
 
     def names(self) -> list[str]:
         """The names of all that is in here, in no order."""
@@ -215,6 +220,18 @@ def _mounts() -> Iterator[bytes]:
             yield from mounts
     except FileNotFoundError:  # not Linux
         return
+
+
+def allow_open(count: int) -> None:
+    """See to it that so many more files may be open at once, if the system lets us."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _FILES_BESIDE
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

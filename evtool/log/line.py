@@ -27,10 +27,12 @@ _CRC = b',"crc":"'
 _KEY = b',"key":"'
 _TOPIC = b',"topic":"'
 _NO_CRC = b"00000000"
+_DIGITS = b"0123456789"
 _AFTER_TIME = b'",'
 _BEFORE_DATA = b"," + DATA
 TIME_LENGTH = 27
 OFFSET_DIGITS = 20
+LIMIT = 1 << 63  # above all offsets
 HEAD_LENGTH = len(START) + OFFSET_DIGITS + len(_TIME) + TIME_LENGTH + len(_AFTER_TIME)  # offset and time stand in here
 KNOWN_ATTRIBUTES = ("key", "type", "source", "id")
 RESERVED_ATTRIBUTES = frozenset(("offset", "time", "crc", "data", "topic", "evgroup", "evmember"))
@@ -79,15 +81,30 @@ def is_event(text: bytes) -> bool:
         text.startswith(START)
         and text.endswith(END)
         and text[head:comma].isdigit()
+        and int(text[head:comma]) < LIMIT
         and text.startswith(_TIME, comma)
-        and _is_time(time_of(text))
+        and is_time(time_of(text))
         and text.startswith(_AFTER_TIME, comma + len(_TIME) + TIME_LENGTH)
         and _BEFORE_DATA in text
+        and b"\0" not in text
+        and (text.find(START, head) < 0 or _is_json(text))  # two that have become one, or data that look like it
     )
 
 
-def _is_time(text: bytes) -> bool:
-    return len(text) == TIME_LENGTH and text[4:5] == b"-" and text[10:11] == b"T" and text[26:] == b"Z"
+def _is_json(text: bytes) -> bool:
+    from evtool.errors import DataError
+    from evtool.log import payload
+
+    try:
+        payload.check(text[:-1].decode("utf-8", "surrogateescape"))
+    except DataError:
+        return False
+    return True
+
+
+def is_time(text: bytes) -> bool:
+    """Whether these 27 bytes have the form of a time."""
+    return len(text) == TIME_LENGTH and text.translate(None, _DIGITS) == b"--T::.Z" and text[4:5] == b"-" == text[7:8]
 
 
 def parse_tail(text: bytes) -> tuple[int, bytes] | None:
@@ -226,4 +243,4 @@ def stands_in_head(text: bytes, start: int, needle_at: int) -> bool:
 
 def is_attribute_name(name: str) -> bool:
     """Whether an event may have an attribute of this name: ``[a-z][a-z0-9]{0,19}``, as in CloudEvents."""
-    return 0 < len(name) <= 20 and name.isascii() and name.isalnum() and name.islower() and name[0].isalpha()
+    return len(name) <= 20 and name.isascii() and name.isalnum() and name.islower() and name[0].isalpha()

@@ -23,7 +23,7 @@ from __future__ import annotations
 import os
 import time
 
-from evtool.errors import REPAIR_HINT, CorruptionError, StorageError
+from evtool.errors import CorruptionError, StorageError, repair_hint
 from evtool.log import files, line, names
 from evtool.log.lock import lock, unlock
 from evtool.log.ranges import Ranges
@@ -196,10 +196,14 @@ def parse(text: bytes) -> Commit | None:
     """The commit that a whole line, without its newline, says, or None if it says none."""
     comma = text.find(b",", len(_START))
     digits = text[len(_START) : comma]
-    if not (text.startswith(_START) and comma > 0 and digits.isdigit()):
+    end = comma + len(_TIME) + line.TIME_LENGTH
+    moment = text[comma + len(_TIME) : end]
+    rest = text[end : -len(_END) + 1]
+    is_whole = text.startswith(_START) and comma > 0 and digits.isdigit() and text.startswith(_TIME, comma)
+    if not (is_whole and line.is_time(moment) and text.endswith(_END[:-1]) and b"\0" not in text):
         return None
-    moment = text[comma + len(_TIME) : comma + len(_TIME) + line.TIME_LENGTH]
-    rest = text[comma + len(_TIME) + line.TIME_LENGTH : -len(_END) + 1]
+    if int(digits) >= line.LIMIT or (rest and not rest.startswith(b'","')):
+        return None
     if not rest:
         return Commit(int(digits), moment)
     fields = {}
@@ -234,7 +238,7 @@ def _commits(text: bytes) -> list[Commit]:
 
 
 def _damaged(path: str) -> CorruptionError:
-    return CorruptionError(path, 0, "no line of it is a commit", hint=REPAIR_HINT)
+    return CorruptionError(path, 0, "no line of it is a commit", hint=repair_hint(path.rsplit("/", 3)[1]))
 
 
 def _parse_or_none(text: bytes) -> Commit | None:
@@ -398,6 +402,8 @@ class Commits:
     def _create(self) -> None:
         self._fd = self._directory.open(self._name, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         self._directory.sync()
+        if self._directory.parent is not None:  # who made the directory may have died before its name was durable
+            self._directory.parent.sync()
 
     def _append(self, text: bytes) -> None:
         try:

@@ -30,13 +30,13 @@ def check(text: str) -> bytes:
     text = text.strip(BLANK.decode())
     if not _is_surely_json(text):
         _ask_orjson(text.encode("utf-8", "surrogateescape"))
-    return text.replace("\n", " ").replace("\r", " ").encode("utf-8", "surrogateescape")
+    return text.replace("\n", " ").encode("utf-8", "surrogateescape")
 
 
 def check_bytes(data: bytes) -> bytes:
     """The same of a value given as bytes."""
     _ask_orjson(data)
-    return data.strip().replace(b"\n", b" ").replace(b"\r", b" ")
+    return data.strip().replace(b"\n", b" ")
 
 
 def all_valid(values: Sequence[bytes]) -> bool:

@@ -40,8 +40,11 @@ class Ranges:
         """Read what `str` has written. Raises ValueError."""
         ranges = cls()
         for part in text.split(",") if text else ():
-            first, _, last = part.partition("-")
-            ranges.add(int(first), int(last or first))
+            first, dash, last = part.partition("-")
+            low, high = int(first), int(last if dash else first)
+            if low > high:
+                raise ValueError(part)
+            ranges.add(low, high)
         return ranges
 
     def __str__(self) -> str:
@@ -64,6 +67,11 @@ class Ranges:
     def count(self) -> int:
         """How many offsets are in the set."""
         return sum(self._lasts) - sum(self._firsts) + len(self._firsts)
+
+    @property
+    def end(self) -> int:
+        """The offset behind the last one of the set; 0 if there is none."""
+        return self._lasts[-1] + 1 if self._lasts else 0
 
     def offsets(self) -> Iterator[int]:
         """Each offset, rising."""

@@ -86,11 +86,6 @@ class Reader:
                 self._advance(segment, whole, segment.last_line(whole)[1])
         return position - start
 
-    def sync(self) -> None:
-        """Make all lines read so far durable, whoever wrote them. Raises OSError."""
-        if self._segment is not None:
-            os.fsync(self._segment.fd)
-
     def _advance(self, segment: Segment, position: int, lines: bytes) -> None:
         start = lines.rfind(b"\n", 0, -1) + 1
         try:
@@ -119,9 +114,7 @@ class Reader:
         if not firsts:
             return False
         first = max((first for first in firsts if first <= self.next_offset), default=firsts[0])
-        if first > self.next_offset:
-            self._missed(first)
-        return self._open(first)
+        return self._open(first, is_loss=True)
 
     def _open_following(self, segment: Segment) -> bool:
         """Go on from the end of `segment` to the next one; say whether there is one, or more in this one after all."""
@@ -129,35 +122,34 @@ class Reader:
             return False
         firsts = segment_offsets(self.directory)
         following = min((first for first in firsts if first > segment.first), default=None)
+        is_gone = segment.is_gone()
+        if is_gone and firsts and (following is None or segment.first in firsts):
+            self._segment = None  # another file has its name, or the topic was made anew
+            return True
         if following is None:
-            if firsts and segment.is_gone():  # replaced while it was empty, or the topic was made anew
-                self._segment = None
-                return True
             self._is_newest = True
             return False
         size = segment.size()
         if size > self._position and segment.end_of_lines(size) > self._position:
             return True  # written between our looking at the file and at the directory
-        if following > self.next_offset and segment.is_gone():
-            self._missed(following)
-        return self._open(following)
+        # Were there segments before it, what is missing was superseded, and not trimmed.
+        return self._open(following, is_loss=following == min(firsts) and is_gone)
 
-    def _open(self, first: int) -> bool:
+    def _open(self, first: int, *, is_loss: bool) -> bool:
+        """Go to a segment. is_loss: whether offsets that are missing before it were trimmed, which is to be told."""
         try:
             segment = Segment(self.directory, first)
         except FileNotFoundError:  # trimmed in this moment: look again
             self._segment = None
             return True
+        if is_loss and first > self.next_offset and self._on_missed is not None:
+            self._on_missed(self.next_offset, first - 1)
         self._segment = segment
         self._is_newest = False
         end = segment.end_of_lines(segment.size())
         self._position = 0 if first >= self.next_offset else segment.find_offset(end, self.next_offset)
         self.next_offset = max(first, self.next_offset)
         return True
-
-    def _missed(self, first_left: int) -> None:
-        if self._on_missed is not None:
-            self._on_missed(self.next_offset, first_left - 1)
 
 
 def _copy(source: int, out: int, position: int, count: int) -> int:

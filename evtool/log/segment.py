@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from evtool.errors import REPAIR_HINT, CorruptionError
+from evtool.errors import CorruptionError, SyncError, repair_hint
 from evtool.log import files, line, names
 
 TYPE_CHECKING = False
@@ -41,6 +41,28 @@ class Segment:
     def size(self) -> int:
         """How many bytes there are, torn ones included."""
         return os.fstat(self.fd).st_size
+
+    def sync(self) -> None:
+        """Make all that is in the file durable. Raises SyncError; then the log takes no more events.
+
+        For a second sync of the same file may answer "done" for data that are gone.
+        """
+        try:
+            files.sync_data(self.fd)
+        except OSError as error:
+            raise self.shut(error) from error
+
+    def shut(self, error: OSError) -> SyncError:
+        """Mark the segment as one whose sync has failed; return the error that says so."""
+        try:
+            os.fchmod(self.fd, files.UNSYNCED_MODE)
+        except OSError:  # a disk this ill refuses the next write too
+            pass
+        return SyncError(
+            self.path,
+            f"cannot sync: {files.reason(error)}; it is not known which of the last events are on disk",
+            hint=repair_hint(self._topic),
+        )
 
     def is_active(self) -> bool:
         """Whether the file is in its place and not sealed."""
@@ -153,8 +175,12 @@ class Segment:
                 position = text.rfind(b"\n", 0, position)
                 found += 1
             return start + position + 1, count
-        return 0, found + 1 if end else 0
+        return 0, found + 1
 
     def damaged(self, position: int) -> CorruptionError:
         """The error that says that the complete line at `position` is no event."""
-        return CorruptionError(self.path, position, "this line is no event", hint=REPAIR_HINT)
+        return CorruptionError(self.path, position, "this line is no event", hint=repair_hint(self._topic))
+
+    @property
+    def _topic(self) -> str:
+        return self.path.rsplit("/", 2)[1]

@@ -6,7 +6,7 @@ import os
 import time
 from zlib import crc32
 
-from evtool.errors import REPAIR_HINT, ConditionError, PartialAppendError, StorageError, SyncError
+from evtool.errors import ConditionError, PartialAppendError, StorageError, SyncError, repair_hint
 from evtool.log import files, line, names
 from evtool.log.lock import holder, lock, unlock
 from evtool.log.segment import Segment
@@ -15,17 +15,15 @@ from evtool.log.settings import load
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import NoReturn
 
     from evtool.log.files import Directory
     from evtool.log.settings import Settings
 
 LOCK_NAME = "lock"
-DAMAGED_NAME = "damaged"
 _PACE = 8 << 20  # sync at least every so many bytes, so that nobody has to wait long for the sync of a roll
 _MOST_UNSYNCED = 2  # segments that others have sealed since, which are kept open for their sync
 _LITTLE = 4096
-_NEW_SUFFIX = ".new"
+NEW_SUFFIX = ".new"
 
 
 class TopicLog:
@@ -36,8 +34,8 @@ class TopicLog:
     """
 
     __slots__ = (
-        "_active", "_carry", "_lock_fd", "_next", "_notify", "_pid", "_settings", "_size", "_time", "_unsynced",
-        "directory", "name",
+        "_active", "_carry", "_has_rolled", "_lock_fd", "_next", "_notify", "_pid", "_removed", "_settings", "_size",
+        "_time", "_unsynced", "directory", "name",
     )  # fmt: skip
 
     def __init__(self, directory: Directory, name: str, notify: Callable[[str], None] | None = None) -> None:
@@ -48,6 +46,8 @@ class TopicLog:
         self._lock_fd = -1
         self._pid = 0
         self._unsynced: list[Segment] = []
+        self._has_rolled = False  # since the lock was taken
+        self._removed: list[Segment] = []  # segments that were trimmed meanwhile: closing them frees their space
         # What the last append left, valid as long as the active segment has `_size` bytes and is not sealed:
         self._active: Segment | None = None
         self._size = 0
@@ -100,7 +100,7 @@ class TopicLog:
                 raise ConditionError(self.name, f"the next offset is {self._next}, not {expect}")
             offsets = self._store(bodies, common) if ids is None else self._store_new(bodies, common, ids)
         finally:
-            unlock(self._lock_fd)
+            self._unlock()
         if before // _PACE != self._size // _PACE or len(self._unsynced) > _MOST_UNSYNCED:
             self.sync()
         return offsets
@@ -128,18 +128,35 @@ class TopicLog:
             self._write_segment(batches, common)
             return range(first, self._next)
         finally:
-            unlock(self._lock_fd)
+            self._unlock()
 
     def sync(self) -> None:
         """Make everything that this object appended durable. Raises SyncError; then the log takes no more events."""
         while self._unsynced:
-            segment = self._unsynced[-1]
             try:
-                files.sync_data(segment.fd)
-            except OSError as error:
+                self._unsynced[-1].sync()
+            except SyncError:
                 self._unsynced.clear()
-                self._mark_unsynced(segment, error)
+                self._active = None
+                raise
             self._unsynced.pop()
+
+    def settle(self) -> tuple[int, int]:
+        """Make all that is in the log durable, whoever appended it; return the active segment's first offset and size.
+
+        Raises SyncError, as `sync` does.
+        """
+        self.lock()
+        try:
+            self._find_tail()
+            segment, size = self._active, self._size
+            assert segment is not None
+            if segment not in self._unsynced:
+                self._unsynced.append(segment)
+        finally:
+            unlock(self._lock_fd)
+        self.sync()
+        return segment.first, size
 
     def next_offset(self) -> int:
         """The offset that the next event will get. Takes the lock, heals a torn tail and creates what is missing."""
@@ -163,6 +180,16 @@ class TopicLog:
     def lock_holder(self) -> int | None:
         """The process that holds the topic's lock, or None where the system does not tell."""
         return holder(self._lock_fd)
+
+    def _unlock(self) -> None:
+        """Give the lock back, and see to what a roll leaves to be done."""
+        unlock(self._lock_fd)
+        if self._has_rolled:
+            from evtool.log import seals
+
+            self._has_rolled = False
+            self._removed = []
+            seals.after_roll(self.directory)
 
     # What follows is done under the lock.
 
@@ -264,12 +291,12 @@ class TopicLog:
             self._read_tail(segment, status.st_size, firsts)
             self._create_segment(self._next)
         else:
-            raise SyncError(segment.path, "an earlier sync of this segment failed", hint=REPAIR_HINT)
+            raise SyncError(segment.path, "an earlier sync of this segment failed", hint=repair_hint(self.name))
 
     def _remove_unfinished(self) -> None:
         """Remove what an `append_whole` that was killed has left; nothing of it was ever in the log."""
         for name in self.directory.names():
-            if name.endswith(names.SEGMENT_SUFFIX + _NEW_SUFFIX):
+            if name.endswith(names.SEGMENT_SUFFIX + NEW_SUFFIX):
                 os.unlink(name, dir_fd=self.directory.fd)
 
     def _read_tail(self, segment: Segment, size: int, earlier: list[int]) -> None:
@@ -285,44 +312,30 @@ class TopicLog:
         else:
             self._next = segment.first
             self._carry = 0
-            if earlier:
-                self._time = self._last_time(earlier[-1])
+            self._time = self._last_time(earlier)
         self._active = segment
         self._size = end
 
-    def _last_time(self, first: int) -> bytes:
-        segment = Segment(self.directory, first)
-        return line.time_of(segment.last_line(segment.end_of_lines(segment.size()))[1])
+    def _last_time(self, firsts: list[int]) -> bytes:
+        """The time of the last event in these segments; what is known of it if there is none."""
+        for first in reversed(firsts):
+            segment = Segment(self.directory, first)
+            if end := segment.end_of_lines(segment.size()):
+                return line.time_of(segment.last_line(end)[1])
+        return self._time
 
     def _heal(self, segment: Segment, end: int, size: int) -> None:
         """Cut a torn last line, after its bytes have been put aside."""
-        kept = self._put_aside(segment, end, size)
+        from evtool.log import damaged
+
+        kept = damaged.put_aside(self.directory, segment, end, size)
         try:
             os.ftruncate(segment.fd, end)
         except OSError as error:
             raise StorageError(segment.path, f"cannot cut a torn line: {files.reason(error)}") from error
-        try:
-            files.sync_data(segment.fd)
-        except OSError as error:
-            self._mark_unsynced(segment, error)
+        segment.sync()
         if self._notify is not None:
             self._notify(f"{self.name}: cut {size - end} bytes of an append that was killed; they are kept in {kept}")
-
-    def _put_aside(self, segment: Segment, end: int, size: int) -> str:
-        damaged = self.directory.subdirectory(DAMAGED_NAME, create=True)
-        name = f"{names.segment_name(segment.first)}@{end}.{time.time_ns()}"
-        fd = damaged.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        try:
-            for start in range(end, size, 1 << 20):
-                files.write_all(fd, os.pread(segment.fd, min(1 << 20, size - start), start))
-            os.fsync(fd)
-        except OSError as error:
-            damaged.fail(name, error)
-        finally:
-            os.close(fd)
-        damaged.sync()
-        self.directory.sync()
-        return f"{damaged.path}/{name}"
 
     # Segments
 
@@ -344,7 +357,15 @@ class TopicLog:
         """Seal the active segment and begin the next."""
         self._seal()
         self._create_segment(self._next)
+        self._enforce_limits()
+
+    def _enforce_limits(self) -> None:
+        """Read the settings anew and trim what they do not let the topic keep, as is done whenever a segment ends."""
         self._settings = None
+        if self.settings.has_limits:
+            from evtool.log import retention
+
+            self._removed = retention.enforce(self.directory, self.settings)
 
     def _seal(self) -> None:
         assert self._active is not None
@@ -352,14 +373,15 @@ class TopicLog:
         try:
             os.fsync(segment.fd)
         except OSError as error:
-            self._mark_unsynced(segment, error)
+            raise segment.shut(error) from error
         os.fchmod(segment.fd, files.SEALED_MODE)
+        self._has_rolled = True
         if segment in self._unsynced:
             self._unsynced.remove(segment)
 
     def _write_segment(self, batches: Iterable[Sequence[bytes]], common: bytes) -> None:
         """Seal the active segment and put one with all events of the batches behind it, at once."""
-        new = names.segment_name(self._next) + _NEW_SUFFIX
+        new = names.segment_name(self._next) + NEW_SUFFIX
         fd = self.directory.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             self._time = max(self._time, line.stamp(time.time_ns()))
@@ -384,19 +406,7 @@ class TopicLog:
         self.directory.sync()
         self._active = Segment(self.directory, first, os.O_RDWR | os.O_APPEND)
         self._size, self._next, self._carry = size, following, 0
-
-    def _mark_unsynced(self, segment: Segment, error: OSError) -> NoReturn:
-        """Shut the log, since a second sync of the same file may answer "done" for data that are gone."""
-        self._active = None
-        try:
-            os.fchmod(segment.fd, files.UNSYNCED_MODE)
-        except OSError:  # a disk this ill refuses the next write too
-            pass
-        raise SyncError(
-            segment.path,
-            f"cannot sync: {files.reason(error)}; it is not known which of the last events are on disk",
-            hint=REPAIR_HINT,
-        ) from error
+        self._enforce_limits()
 
 
 def segment_offsets(directory: Directory) -> list[int]:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from evtool.errors import NotFoundError
+import time
+
+from evtool.errors import ConditionError, NotFoundError, StorageError
 from evtool.log import files, line, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any
 
     from evtool.log.bounds import Bounds
+    from evtool.log.compaction import Compaction
     from evtool.log.files import Directory
     from evtool.log.offsets import Commit, State
     from evtool.log.ranges import Ranges
     from evtool.log.reader import Reader
+    from evtool.log.repair import Step
+    from evtool.log.retention import Trimming
+    from evtool.log.settings import Settings
+    from evtool.log.state import Change
     from evtool.log.topic import TopicLog
+    from evtool.log.verify import Report
     from evtool.log.watch import Watch
     from evtool.stores.group import Deputy, FileGroup
 
@@ -99,6 +108,12 @@ class FileStore:
 
         return Bounds(self._topic(topic))
 
+    def size(self, topic: str) -> int:
+        """Bytes of all segments, whatever is in them."""
+        from evtool.log import retention
+
+        return retention.size_of(self._topic(topic))
+
     def offset_at(self, topic: str, moment: bytes) -> int:
         """The offset of the first event at or after `moment` (27 bytes, as in a line)."""
         from evtool.log import bounds
@@ -143,7 +158,11 @@ class FileStore:
         else:
             known = offsets.read_commits(consumers, group)
         if not known:
-            raise NotFoundError(group, f"no such group of topic {topic}", hint=nearest(group, self.groups(topic)))
+            raise NotFoundError(
+                group,
+                f"no such group of topic {topic}",
+                hint=nearest(group, [one for one in self.groups(topic) if one != group]),
+            )
         return known
 
     def group(self, topic: str, group: str) -> FileGroup:
@@ -190,10 +209,139 @@ class FileStore:
         self._topic(topic)
         writer = self.writer(topic)
         writer.lock()
-        gone = f".{topic}.removed"
+        gone = f".{topic}.{time.time_ns()}.removed"
         self._topics.rename(topic, gone)
         self._topics.sync()
         rmtree(f"{self._topics.path}/{gone}")
+        for name in self._topics.names():  # what one that was killed has left
+            if name.startswith(".") and name.endswith(".removed"):
+                self._sweep(name)
+
+    def create(self, topic: str, chosen: Mapping[str, Any]) -> Settings:
+        """Make a topic with these settings, or none at all. Raises ConditionError if it is there already."""
+        from evtool.log import settings
+
+        if self.has(topic):
+            raise _there_already(topic)
+        hidden = f".{topic}.{time.time_ns()}.new"
+        directory = self._topics.subdirectory(hidden, create=True)
+        try:
+            settings.save(directory, chosen)
+            if "max-age" in chosen:
+                from evtool.log import clock
+
+                clock.begin(directory)
+            self._topics.rename(hidden, topic)
+        except BaseException as error:
+            self._sweep(hidden)
+            if isinstance(error, StorageError) and self.has(topic):  # somebody else made it meanwhile
+                raise _there_already(topic) from error
+            raise
+        self.writer(topic).next_offset()
+        return settings.Settings(chosen)
+
+    def _sweep(self, hidden: str) -> None:
+        from shutil import rmtree
+
+        rmtree(f"{self._topics.path}/{hidden}", ignore_errors=True)
+
+    def settings(self, topic: str) -> Settings:
+        """The settings of a topic. Raises ConfigurationError if its file makes no sense."""
+        from evtool.log import settings
+
+        return settings.load(self._topic(topic))
+
+    def set(self, topic: str, changes: Mapping[str, Any]) -> Settings:
+        """Change settings of a topic, None back to the default, and return them. Raises ConfigurationError."""
+        from evtool.log import settings
+
+        directory = self._topic(topic)
+        writer = self.writer(topic)
+        writer.lock()
+        chosen = {**settings.load_chosen(directory, but=changes), **changes}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        settings.save(directory, chosen)
+        if "max-age" in chosen:
+            from evtool.log import clock
+
+            clock.begin(directory)
+        return settings.Settings(chosen)
+
+    def trimming(self, topic: str, before: int | None) -> Trimming:
+        """What `trim` would take away."""
+        from evtool.log import retention
+
+        return retention.plan(self._topic(topic), self._trim_end(topic, before))
+
+    def trim(self, topic: str, before: int | None) -> Trimming:
+        """Remove the oldest segments with events before an offset only, or all that the topic's limits do not allow."""
+        from evtool.log import retention
+
+        return retention.trim(self._topic(topic), self._trim_end(topic, before))
+
+    def compact(
+        self,
+        topic: str,
+        grace: float,
+        before: int,
+        *,
+        dry_run: bool,
+        progress: Callable[[int], None] | None = None,
+    ) -> Compaction:
+        """Remove what was superseded before an offset from a topic's sealed segments, or say what would go.
+
+        grace: for how many seconds a null that deletes a key stays. See `evtool.log.compaction`.
+        """
+        from evtool.log import compaction, settings
+
+        directory = self._topic(topic)
+        policy = compaction.Policy.of(grace, settings.load(directory).dedupe)
+        if dry_run:
+            active = compaction.active_of(directory)
+            return compaction.compact(directory, active, policy, progress, before=before, dry_run=True)
+        return compaction.compact(directory, self.writer(topic).settle(), policy, progress, before=before)
+
+    def newest_of_each(self, topic: str, until: int | None) -> Iterator[bytes]:
+        """The newest event of each key before an offset, or of all there are, as blocks of whole lines."""
+        from evtool.log import state
+
+        return state.state(self._topic(topic), until)
+
+    def newest_of(self, topic: str, key: bytes, until: int | None) -> bytes | None:
+        """The newest event of a key (a JSON string) before an offset, as a line; None if there is none, or a null."""
+        from evtool.log import state
+
+        return state.newest(self._topic(topic), key, until)
+
+    def changes(self, topic: str, since: int, until: int | None, key: bytes | None = None) -> Iterator[Change]:
+        """The keys whose state is not the same before two offsets, the second of them maybe the end."""
+        from evtool.log import state
+
+        return state.changes(self._topic(topic), since, until, key)
+
+    def losers(self, topic: str, before: int) -> dict[str, int]:
+        """The groups that have not handled all before an offset, and how many events each would lose."""
+        from evtool.log import retention
+
+        return retention.losers(self._topic(topic), before)
+
+    def _trim_end(self, topic: str, before: int | None) -> int:
+        from evtool.log import retention
+
+        directory = self._topic(topic)
+        return retention.surplus(directory, self.settings(topic)) if before is None else before
+
+    def verify(self, topic: str, progress: Callable[[int], None] | None = None, seal: str | None = None) -> Report:
+        """Whether all of a topic is what it should be, and nothing altered that was sealed before this seal."""
+        from evtool.log import verify
+
+        return verify.verify(self._topic(topic), progress, seal)
+
+    def repair(self, topic: str, *, dry_run: bool) -> list[Step]:
+        """Mend a damaged topic, or say what would be done."""
+        from evtool.log import repair
+
+        return repair.repair(self._topic(topic), dry_run=dry_run)
 
     def is_active(self, topic: str, group: str) -> bool:
         """Whether a process is consuming for the group."""
@@ -221,6 +369,10 @@ class FileStore:
             return self._topics.subdirectory(topic)
         except FileNotFoundError:
             raise self.missing(topic) from None
+
+
+def _there_already(topic: str) -> ConditionError:
+    return ConditionError(topic, "the topic is there already", hint=f"see evtool set {topic}")
 
 
 def _open_topics(home: Directory, create: bool) -> Directory:

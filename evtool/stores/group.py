@@ -44,6 +44,7 @@ class FileGroup:
         self._seeks = 0
         self._is_known = False
         self._doing = ""
+        self._durable = 0  # everything in the log before this offset is on disk
         self.introduction: dict[str, str] = {}
 
     def __del__(self) -> None:
@@ -99,6 +100,7 @@ class FileGroup:
 
     def join(self, start: int) -> int:
         """Say who consumes from now on, and where: at `start` if the group is new. Returns where. Raises Moved."""
+        self.make_durable(start)
         with self._held as log:
             if log.committed is None:
                 log.write(start)
@@ -110,15 +112,25 @@ class FileGroup:
 
     def commit(self, offset: int) -> None:
         """Say that the group has handled everything before `offset`. Durable after `sync`. Raises Moved."""
+        self.make_durable(offset)
         with self._held as log:
             self.check_place(log)
             log.write(offset)
 
     def handle(self, handled: Ranges) -> None:
         """Say that these offsets are handled. Durable after `sync`. Raises Moved."""
+        self.make_durable(handled.end)
         with self._held as log:
             self.check_place(log)
             log.handle(handled)
+
+    def make_durable(self, offset: int) -> None:
+        """Make everything before `offset` durable. Nothing is said of events that a power cut may take back.
+
+        Else others would get their offsets, and the group would pass them over. Raises SyncError.
+        """
+        if offset > self._durable:
+            self._durable = bounds.make_durable(self._directory)
 
     def say(self, **fields: str) -> None:
         """Say something else as this member, such as what it is doing."""
@@ -213,6 +225,7 @@ def is_active(topic: Directory, group: str) -> bool:
 def seek(topic: Directory, group: str, offset: int) -> None:
     """Let the group begin anew at `offset`; a process that consumes for it goes on there. Durable on return."""
     log = _log(topic, group)
+    bounds.make_durable(topic)
     with log:
         log.write(offset, {"seek": str(log.state.seeks + 1)})
     log.sync()
@@ -274,6 +287,8 @@ class Deputy:
         self._topic = os.path.basename(topic.path)
         self._group = group
         self._member = member
+        self._directory = topic
+        self._durable = 0
         self._log = _log(topic, group)
 
     @property
@@ -286,6 +301,7 @@ class Deputy:
         with self._log as log:
             self._check(log)
             if offset > self.committed:
+                self._make_durable(offset)
                 log.write(offset)
 
     def finish(self) -> None:
@@ -293,12 +309,17 @@ class Deputy:
         with self._log as log:
             given = self._check(log).given
             if given is not None and given > self.committed:
+                self._make_durable(given)
                 log.write(given)
         log.sync()
 
     def sync(self) -> None:
         """Make the commits durable."""
         self._log.sync()
+
+    def _make_durable(self, offset: int) -> None:
+        if offset > self._durable:
+            self._durable = bounds.make_durable(self._directory)
 
     def _check(self, log: offsets.Commits) -> offsets.Member:
         member = log.state.members.get(self._member)

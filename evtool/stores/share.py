@@ -67,6 +67,7 @@ class Share:
             while len(chosen) < limit and self._read(log):
                 chosen += self._choose(log, me, limit - len(chosen), Ranges.of(chosen))
             if self._skipped:
+                self.group.make_durable(self._skipped.end)
                 log.handle(self._skipped)
                 self._skipped = Ranges()
             if chosen:
@@ -77,6 +78,7 @@ class Share:
 
     def handle(self, handled: Ranges) -> Ranges:
         """Say that these are handled; return those of them that are ours no more and were refused. Raises Moved."""
+        self.group.make_durable(handled.end)
         with self.group.turn() as log:
             self.group.check_place(log)
             me = log.state.members.get(self.group.member)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CHANGING = (
     "mkdir", "mkdirat", "openat", "write", "pwrite64", "sendfile", "flock", "fchmod", "fsync", "fdatasync", "ftruncate",
-    "rename", "renameat", "renameat2", "unlink", "unlinkat",
+    "rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir",
 )  # fmt: skip
 SYNCS = ("fsync", "fdatasync")
 # A run must make the same calls each time, so it may not keep compiled modules now and find them the next time.
@@ -36,7 +36,7 @@ class Call(NamedTuple):
     @property
     def subject(self) -> str:
         """What it is done to: the first argument, without the number of a pipe or the time in a file's name."""
-        return re.sub(r"(pipe:\[|jsonl@[0-9]+\.)[0-9]+", r"\1", re.split(r"[,)] ", self.text)[0])
+        return re.sub(r"(pipe:\[|jsonl@[0-9]+\.|/\.[a-z0-9._-]+\.)[0-9]+", r"\1", re.split(r"[,)] ", self.text)[0])
 
 
 class Traced(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evtool.errors import CorruptionError
-from evtool.log import bounds, line
-from evtool.log.topic import TopicLog
+from evtool.log import bounds, files, line
+from evtool.log.topic import TopicLog, segment_offsets
 from tests.unit.test_segment import NOON, Stored, open_directory, stored_events, text_of, write_segment
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from evtool.log.files import Directory
 
 quick = settings(deadline=None, max_examples=100)
@@ -124,6 +127,53 @@ def test_a_segment_that_is_trimmed_meanwhile_has_no_size(tmp_path: Path, monkeyp
     assert (found.size, found.next) == (len(text), 8)
 
 
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda directory: bounds.next_offset(directory),
+        lambda directory: bounds.make_durable(directory),
+        lambda directory: bounds.offset_at(directory, line.stamp(NOON)),
+        lambda directory: bounds.offset_back(directory, 1) + 1,
+        lambda directory: bounds.time_at(directory, 7) and 8,
+    ],
+    ids=["next", "durable", "at", "back", "time"],
+)
+def test_who_meets_a_segment_that_is_trimmed_in_this_moment_looks_again(
+    tmp_path: Path, look: Callable[[Directory], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And tells that the topic is gone only if it is."""
+    directory = open_directory(tmp_path / "t")
+    write_segment(directory, 7, text_of([Stored(7, NOON, 5)]))
+    listed = iter([[3, 9]])
+    monkeypatch.setattr(bounds, "segment_offsets", lambda place: next(listed, None) or segment_offsets(place))
+    assert look(directory) in (7, 8)
+    assert next(listed, None) is None
+    monkeypatch.setattr(bounds, "segment_offsets", lambda _: [3])
+    os.rename(directory.path, directory.path + ".away")
+    with pytest.raises(FileNotFoundError):
+        look(directory)
+
+
+def test_the_last_segment_is_made_durable_and_the_offset_is_what_it_was_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is appended during the sync may not be on disk, so it does not count."""
+    directory = open_directory(tmp_path)
+    assert bounds.make_durable(directory) == 0
+    write_segment(directory, 0, text_of([Stored(0, NOON, 5)]), 0o444)
+    last = write_segment(directory, 1, text_of([Stored(1, NOON, 5)]))
+    synced: list[int] = []
+
+    def sync(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        with open(last.path, "ab") as file:
+            file.write(Stored(2, NOON, 5).line)
+
+    monkeypatch.setattr(files, "sync_data", sync)
+    assert bounds.make_durable(directory) == 2
+    assert synced == [os.fstat(last.fd).st_ino]
+
+
 @pytest.mark.parametrize("damage", [b"\0" * 60 + b"\n", b"}\n", b"{" * 5000 + b"\n"], ids=["zeros", "short", "long"])
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_damage_is_reported_as_such_wherever_it_is_met(tmp_path: Path, damage: bytes, place: int) -> None:
@@ -132,15 +182,19 @@ def test_damage_is_reported_as_such_wherever_it_is_met(tmp_path: Path, damage: b
     for number in range(3):
         text = damage if number == place else text_of([Stored(number * 10, NOON + number * 10**9, 5)])
         write_segment(directory, number * 10, text)
-    with pytest.raises(CorruptionError, match="this line is no event"):
-        bounds.offset_at(directory, line.stamp(NOON + place * 10**9))
-    with pytest.raises(CorruptionError, match="this line is no event"):
-        bounds.time_at(directory, place * 10)
+    for look in (
+        lambda: bounds.offset_at(directory, line.stamp(NOON + place * 10**9)),
+        lambda: bounds.time_at(directory, place * 10),
+    ):
+        with pytest.raises(CorruptionError, match="this line is no event") as caught:
+            look()
+        assert (caught.value.file, caught.value.position) == (f"{tmp_path}/{place * 10:020d}.jsonl", 0)
 
 
 def test_the_offset_of_a_damaged_line_before_the_end_is_reported_as_damage(tmp_path: Path) -> None:
     directory = open_directory(tmp_path)
     write_segment(directory, 0, b"\0" * 60 + b"\n" + Stored(1, NOON, 5).line)
     assert bounds.offset_back(directory, 1) == 1
-    with pytest.raises(CorruptionError):
+    with pytest.raises(CorruptionError) as caught:
         bounds.offset_back(directory, 2)
+    assert caught.value.position == 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import time
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -169,6 +171,80 @@ def test_long_lines_are_scanned_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     append(log, ["a", None, "b"])
     shutil.rmtree(tmp_path / "t" / "ids")
     assert append(log, ["b", "a"]) == [2, 0]
+
+
+@pytest.mark.parametrize("chunk", [1 << 20, 700, 150, 64])
+@pytest.mark.parametrize("tail", [0, 3, 1000])
+def test_whatever_the_sizes_of_its_steps_every_id_is_found_at_its_newest_event(
+    tmp_path: Path, chunk: int, tail: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines longer and shorter than a chunk, ids in the data that are none, and a cache lost in between."""
+    monkeypatch.setattr(dedupe, "_CHUNK", chunk)
+    monkeypatch.setattr(dedupe, "_LARGEST_TAIL", tail)
+    path = tmp_path / "t"
+    log = topic(path, segment_bytes=4000)
+    known: dict[str, int] = {}
+    for number in range(60):
+        following = log.next_offset()
+        if number % 3 == 0:
+            long = b"x" * (400 if number % 4 else 10)
+            log.append([b'{"a":"%b","id":"n%d"}' % (long, number + 1)], line.DATA)
+            following += 1
+        name = f"n{number}"
+        assert append(log, [name, f"n{number // 2}"]) == [following, known.get(f"n{number // 2}", following)]
+        known[name] = following
+        if number == 40:
+            shutil.rmtree(path / "ids")
+    assert append(topic(path), list(known)) == list(known.values())
+    assert append(topic(path), ["new"]) == [log.next_offset() - 1]
+
+
+def test_a_cache_is_read_again_only_from_where_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t"
+    append(topic(path), [f"a{number}" for number in range(100)])
+    append(topic(path), ["b"])
+    (segment,) = path.glob("*.jsonl")
+    read: list[int] = []
+    scan = dedupe._SegmentIds._scan
+    monkeypatch.setattr(dedupe._SegmentIds, "_scan", lambda self, at: read.append(at) or scan(self, at))
+    before = segment.stat().st_size
+    append(topic(path), ["c"])
+    append(topic(path), ["c"])
+    append(topic(path), ["c"])
+    assert len(read) == 2
+    assert read[1] == before
+
+
+def test_an_id_in_an_old_segment_is_not_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the first segment that begins before the ids' time no older one is opened."""
+    path = tmp_path / "t"
+    log = topic(path, segment_bytes=200, dedupe=60)
+    now = time.time_ns()
+    for number in range(6):
+        monkeypatch.setattr(time, "time_ns", lambda number=number: now + number * 50 * 10**9)
+        append(log, [f"n{number}"])
+        log.append_whole([[b"1"]], line.DATA)
+    shutil.rmtree(path / "ids")
+    append(log, ["n5"])
+    firsts = sorted(int(one.name) for one in (path / "ids").iterdir())
+    segments = sorted(int(one.name[:20]) for one in path.glob("*.jsonl"))
+    assert firsts == segments[-len(firsts) :]
+    assert 0 < len(firsts) < len(segments)
+    assert append(log, ["n5", "n4", "n3"]) == [10, 8, log.next_offset() - 1]
+
+
+def test_the_cache_says_how_much_of_the_segment_it_covers_and_is_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    append(topic(path), ["a", "b"])
+    append(topic(path), ["c"])
+    assert stored(path) == 3
+    (cache,) = (path / "ids").iterdir()
+    assert cache.stat().st_mode & 0o777 == 0o600
+    magic, covered, _, count, more, check = struct.unpack("=8s5Q", cache.read_bytes()[:48])
+    (segment,) = path.glob("*.jsonl")
+    assert (magic, count + more) == (b"evtids2\n", 2)
+    assert segment.read_bytes()[:covered].endswith(b'"id":"b","data":1}\n')
+    assert check == crc32(cache.read_bytes()[48 + 8 * count :])
 
 
 def test_control_without_the_look_at_the_line_checksums_alone_would_decide(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,11 +122,51 @@ def test_every_error_names_its_path(place: Directory, monkeypatch: pytest.Monkey
     with pytest.raises(FileNotFoundError):
         place.open("none", os.O_RDONLY)
     broken = Directory(place.path, os.open(f"{place.path}/file", os.O_RDONLY))
-    with pytest.raises(StorageError, match="Not a directory"):
-        broken.names()
+    for look in (broken.names, broken.subdirectories):
+        with pytest.raises(StorageError, match=f"^{place.path}: Not a directory$"):
+            look()
     monkeypatch.setattr(os, "fsync", _fail)
     with pytest.raises(StorageError, match=f"^{place.path}: Input/output error"):
         place.sync()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory"])
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR | os.O_CREAT])
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(place: Directory, kind: str, flags: int) -> None:
+    path = f"{place.path}/other"
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        os.mkdir(path)
+    before = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    with pytest.raises(StorageError, match=f"^{path}: (is not a regular file|Is a directory)$"):
+        place.open("other", flags)
+    assert before == (len(os.listdir("/proc/self/fd")) if before else 0)
+
+
+def test_its_directories_are_listed_and_links_with_them(place: Directory, tmp_path: Path) -> None:
+    """A link is listed so that opening it says what it is, and is not passed over in silence."""
+    for name in ("a", "b"):
+        place.subdirectory(name, create=True)
+    os.symlink(tmp_path, f"{place.path}/link")
+    with open(f"{place.path}/file", "w"):
+        pass
+    assert sorted(place.subdirectories()) == ["a", "b", "link"]
+    assert sorted(place.names()) == ["a", "b", "file", "link"]
+
+
+def test_a_descriptor_is_closed_with_its_directory_and_only_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory: Any = Directory(str(tmp_path), os.open(tmp_path, os.O_RDONLY))
+    closed: list[int] = []
+    fd, close = directory.fd, os.close
+    monkeypatch.setattr("os.close", closed.append)
+    directory.__del__()
+    directory.__del__()
+    del directory
+    assert closed == [fd]
+    close(fd)
 
 
 def test_a_directory_knows_that_it_was_removed_or_moved_away(place: Directory) -> None:

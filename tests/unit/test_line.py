@@ -41,6 +41,11 @@ def split(block: bytes) -> list[bytes]:
     return [one + b"\n" for one in block.split(b"\n")[:-1]]
 
 
+def stored(body: bytes, crc: bool) -> bytes:
+    """A line with this body, with a crc as on the last line of an append or without one."""
+    return split(line.render(0, NOW, b"", [body, body], 0))[1 if crc else 0]
+
+
 # Times
 
 
@@ -158,6 +163,22 @@ def test_a_line_of_another_form_is_no_event(text: bytes) -> None:
     assert not line.is_event(text)
 
 
+@given(bodies)
+@quick
+def test_data_that_look_like_a_line_make_an_event_and_two_lines_in_one_make_none(body: bytes) -> None:
+    one, two = split(line.render(1, NOW, KEYED, [body, body], 0))
+    for data in (one[:-1], b"[" + two[:-1] + b"," + one[:-1] + b"]"):
+        assert line.is_event(stored(line.DATA + data, True))
+    for joined in (one[:-1] + two, one[:-1] + b" " + two, one[:-2] + two):
+        assert not line.is_event(joined)
+    assert not line.is_event(one.replace(b"u1", b"u\0"))
+
+
+@pytest.mark.parametrize("broken", [b'"\xff"', b"1,", b'{"a":}'])
+def test_data_that_look_like_a_line_and_are_no_json_make_no_event(broken: bytes) -> None:
+    assert not line.is_event(stored(b'"data":[{"offset":1},' + broken + b"]", True))
+
+
 def test_an_offset_of_twenty_digits_still_fits() -> None:
     text = line.render(10**20 - 1, NOW, line.DATA, [b"1"], 0)
     assert line.is_event(text)
@@ -177,6 +198,7 @@ def test_the_tail_of_whole_appends_tells_the_last_offset_and_time(appends: list[
         block += line.render(following, NOW, KEYED, batch, 0)
         following += len(batch)
     assert line.parse_tail(block) == (following - 1, NOW)
+    assert line.parse_tail(b"\n" + block) == (following - 1, NOW)
 
 
 @given(batches, st.data())
@@ -187,6 +209,9 @@ def test_a_tail_that_does_not_end_an_append_tells_nothing(batch: list[bytes], da
     assert line.parse_tail(block[:cut]) is None
     assert line.parse_tail(block + b"\n") is None
     assert line.parse_tail(re.sub(rb'"crc":"[0-9a-f]{8}",', b"", block)) is None
+    last = block.rindex(line.START)
+    assert line.parse_tail(block[:last] + block[last:].replace(b"{", b"[", 1)) is None
+    assert line.parse_tail(block + block[last:].replace(b"{", b"[", 1)) is None
     assert line.parse_tail(b'{"offset":x,"time":"%b","crc":"00000000","data":1}\n' % NOW) is None
 
 
@@ -215,6 +240,82 @@ def test_a_needle_found_in_the_head_is_an_attribute_and_one_in_the_data_is_none(
     found = block.find(needle)
     stands = found >= 0 and line.stands_in_head(block, 2, found)
     assert stands == (head.get(name) == value)
+
+
+@given(heads, st.one_of(st.none(), texts), bodies, st.booleans())
+@quick
+def test_the_key_is_the_json_string_that_stands_in_the_head(
+    head: dict[str, str], key: str | None, body: bytes, crc: bool
+) -> None:
+    """Whatever is in it, such as quotes and backslashes, and whatever the data say that look like a key."""
+    attributes = head if key is None else {**head, "key": key, "last": "\\"}
+    text = stored(
+        payload.encode_attributes(attributes) + line.DATA + b'{"a":0,"key":"of the data","b":' + body + b"}", crc
+    )
+    assert line.key_of(text) == (None if key is None else payload.encode_string(key))
+
+
+@pytest.mark.parametrize("crc", [False, True])
+@pytest.mark.parametrize("key", [b"", b"u1", rb"\\", rb"\"", rb"\\\"", rb"a\"b\"", rb"\"\\", rb"\u005c"])
+def test_a_quote_with_a_backslash_of_its_own_does_not_end_a_key(key: bytes, crc: bool) -> None:
+    text = stored(b'"key":"%b","id":"7","data":1' % key, crc)
+    assert line.key_of(text) == b'"%b"' % key
+
+
+@given(heads, bodies, st.booleans())
+@quick
+def test_a_line_without_attributes_is_known_by_its_head_alone(head: dict[str, str], body: bytes, crc: bool) -> None:
+    text = stored(payload.encode_attributes(head) + line.DATA + body, crc)
+    assert line.has_no_attributes(text) == (not head)
+
+
+@given(heads, bodies, st.booleans(), st.sampled_from(["orders", "a", "x.y-z_1"]))
+@quick
+def test_the_topic_said_in_a_line_is_read_back_and_taken_out_again(
+    head: dict[str, str], body: bytes, crc: bool, topic: str
+) -> None:
+    text = stored(payload.encode_attributes(head) + line.DATA + body, crc)
+    marked = line.with_topic(text, topic.encode())
+    assert line.topic_of(marked) == topic
+    assert line.without_topic(marked) == line.without_topic(text) == text
+    assert json.loads(marked) == {**json.loads(text), "topic": topic}
+
+
+@given(heads, bodies, st.booleans())
+@quick
+def test_a_line_says_which_member_of_which_group_has_got_it_and_keeps_all_else(
+    head: dict[str, str], body: bytes, crc: bool
+) -> None:
+    text = stored(payload.encode_attributes(head) + line.DATA + body, crc)
+    given_out = line.with_group(text, "orders", "billing", "m1")
+    said = {"topic": "orders", "evgroup": "billing", "evmember": "m1"}
+    assert line.attributes(given_out) == {**said, **head}
+    assert json.loads(given_out) == {**json.loads(text), **said}
+    assert line.topic_of(given_out) == "orders"
+
+
+SEVERAL = b'{"a":{"b":0,"data":1,"key":"k","topic":"t"},"data":{"a":1,"data":2}}'
+
+
+@pytest.mark.parametrize("crc", [False, True])
+def test_data_that_look_like_parts_of_a_line_are_data(crc: bool) -> None:
+    text = stored(b'"type":"x","data":' + SEVERAL, crc)
+    assert line.data_of(text) == SEVERAL
+    assert line.attributes(text) == {"type": "x"}
+    assert line.key_of(text) is None
+    marked = line.with_topic(text, b"orders")
+    assert line.topic_of(marked) == "orders"
+    assert line.without_topic(marked) == text
+    assert json.loads(line.head_of(text)).keys() - {"crc"} == {"offset", "time", "type"}
+
+
+def test_the_head_of_a_line_begins_where_the_line_does() -> None:
+    before = stored(line.DATA + SEVERAL, False)
+    text = stored(b'"type":"x","data":1', False)
+    block = before + text
+    found = block.index(line.attribute_needle("type", b'"x"'))
+    assert line.stands_in_head(block, len(before), found)
+    assert not line.stands_in_head(block, 0, found)
 
 
 def test_an_attribute_in_the_data_does_not_stand_in_the_head() -> None:

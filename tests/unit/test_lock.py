@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -89,22 +90,53 @@ def test_after_the_timeout_the_holder_is_named(path: str, fd: int) -> None:
             lock.lock(fd, "t", timeout=0.05, on_wait=lambda: waits.append(1))
         assert caught.value.pid == other.process.pid
         assert lock.holder(fd) == other.process.pid
+    assert caught.value.hint == f"see what it does: ps -fp {other.process.pid}"
     assert str(caught.value) == f"t: process {other.process.pid} holds the lock; gave up after 0.05 s"
     assert waits == [1]
     lock.lock(fd, "t", timeout=0.05, on_wait=lambda: waits.append(1))
     assert waits == [1]
 
 
-def test_a_lock_dies_with_its_holder(path: str, fd: int) -> None:
+@pytest.mark.parametrize("timeout", [None, 30.0])
+@pytest.mark.parametrize("is_told", [False, True])
+def test_a_lock_dies_with_its_holder(path: str, fd: int, timeout: float | None, is_told: bool) -> None:
+    """Whether it is waited for with a timeout or without one, and whether the wait is to be told of or not."""
+    waits = threading.Event()
+    way = {"timeout": timeout, "on_wait": waits.set if is_told else None}
     with Holder(BY_FLOCK, path) as other:
-        waiting = threading.Thread(target=lock.lock, args=(fd, "t"), kwargs={"on_wait": lambda: None})
+        waiting = threading.Thread(target=lock.lock, args=(fd, "t"), kwargs=way)
         waiting.start()
+        assert not is_told or waits.wait(30)
         other.process.send_signal(signal.SIGKILL)
         waiting.join(30)
         assert not waiting.is_alive()
     second = os.open(path, os.O_RDWR)
     assert not lock.try_lock(second)
     assert lock.holder(second) in (os.getpid(), None)
+
+
+def test_it_waits_as_long_as_it_was_told_and_tries_now_and_then(
+    fd: int, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the clock that nobody can set; the last try is at the end of that time and not before."""
+    now, rests = [1000.0], []
+
+    def rest(seconds: float) -> None:
+        rests.append(seconds)
+        now[0] += 0.25
+
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("time.sleep", rest)
+    with Holder(BY_FLOCK, path), pytest.raises(BusyError, match="gave up after 1 s"):
+        lock.lock(fd, "t", timeout=1)
+    assert rests == [lock._POLL_SECONDS] * 4
+    assert lock.try_lock(fd)
+
+
+def test_only_who_has_it_alone_holds_a_lock(path: str, fd: int) -> None:
+    """A lock that several share, as no topic has it, names nobody."""
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    assert lock.holder(fd) is None
 
 
 def test_nobody_holds_a_lock_that_is_free(fd: int) -> None:

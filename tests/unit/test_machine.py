@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from evtool.errors import EvtoolError, PartialAppendError
-from evtool.log import line, names, topic
+from evtool.log import damaged, line, names, topic
 from evtool.log.reader import Reader
 from evtool.log.topic import TopicLog
 from tests.topics import open_directory
@@ -233,7 +233,7 @@ def ignore(*_: Any, **__: Any) -> None:
     ("owner", "protection", "instead"),
     [
         (TopicLog, "_heal", lambda *_: None),
-        (TopicLog, "_put_aside", lambda *_: "nowhere"),
+        (damaged, "put_aside", lambda *_: "nowhere"),
         (topic, "max", lambda _, now: now),  # times from the clock as it is
     ],
     ids=["healing", "keeping", "steady-clock"],

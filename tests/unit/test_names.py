@@ -42,21 +42,27 @@ def test_a_name_is_given_back_or_refused_with_its_kind(text: str) -> None:
     if is_right(text):
         assert names.check_name("topic", text) == text
         return
-    with pytest.raises(UsageError, match="not a group name") as caught:
+    with pytest.raises(UsageError) as caught:
         names.check_name("group", text)
-    assert repr(text) == caught.value.what
-    assert caught.value.hint
+    assert (caught.value.what, caught.value.why) == (repr(text), "not a group name")
+    assert caught.value.hint == ("a name is 1 to 64 of a-z 0-9 . _ - , starts with a letter or digit, and has no '..'")
 
 
 @given(anything)
 @quick
+@example("*" * 64)
+@example("*" * 65)
+@example("X*")
+@example("*X")
 def test_a_pattern_has_a_wildcard_and_no_way_out_of_the_home(text: str) -> None:
     assert names.is_pattern(text) == bool(set("*?[") & set(text))
     if re.fullmatch(r"[a-z0-9._*?\[\]!-]{1,64}", text):
         assert names.check_pattern(text) == text
         return
-    with pytest.raises(UsageError, match="not a pattern"):
+    with pytest.raises(UsageError) as caught:
         names.check_pattern(text)
+    assert (caught.value.what, caught.value.why) == (repr(text), "not a pattern of topic names")
+    assert caught.value.hint == "use * ? [abc] and the letters of topic names"
 
 
 @given(st.integers(0, 10**20 - 1))
@@ -91,13 +97,27 @@ def test_no_other_file_is_taken_for_a_segment(name: str) -> None:
 @given(st.from_regex(r"[a-z0-9][a-z0-9_-]{0,3}(\.(jsonl|lock|new|a)){0,2}", fullmatch=True))
 @quick
 def test_the_files_of_a_group_tell_its_name_and_no_two_are_the_same(group: str) -> None:
-    commits, lock = names.commits_name(group), names.group_lock_name(group)
+    commits, lock, turn = names.commits_name(group), names.group_lock_name(group), names.group_turn_name(group)
+    assert (commits, lock, turn) == (f"{group}.jsonl", f"{group}.lock", f"{group}.turn")
     assert names.parse_commits(commits) == group
-    assert names.parse_commits(lock) is None
-    assert names.parse_commits(commits + ".new") is None
-    assert commits != lock
+    for other in (lock, turn, commits + ".new"):
+        assert names.parse_commits(other) is None
 
 
 @pytest.mark.parametrize("name", [".jsonl", "A.jsonl", "a..b.jsonl", "a", "a.lock", "a" * 65 + ".jsonl", "é.jsonl"])
 def test_no_other_file_is_taken_for_the_commits_of_a_group(name: str) -> None:
     assert names.parse_commits(name) is None
+
+
+@given(st.from_regex(r"[a-z0-9][a-z0-9_-]{0,63}", fullmatch=True))
+@quick
+@example("a" * 59)
+@example("a" * 60)
+def test_dead_letters_go_to_a_topic_of_a_right_name_or_nowhere(topic: str) -> None:
+    if is_right(f"{topic}.dead"):
+        assert names.dead_name(topic) == f"{topic}.dead"
+        return
+    with pytest.raises(UsageError) as caught:
+        names.dead_name(topic)
+    assert caught.value.what == topic
+    assert caught.value.why == f"its name is too long for a topic of dead letters, {topic}.dead"

@@ -2,48 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
-from typing import TYPE_CHECKING
+import re
+import tempfile
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evtool.errors import CorruptionError, StorageError
-from evtool.log import files, offsets
+from evtool.log import line, offsets
 from evtool.log.files import Directory
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from evtool.log.ranges import Ranges
 
 NOW = b"2026-11-23T22:25:32.123456Z"
 quick = settings(deadline=None, max_examples=200)
-
-
-@pytest.fixture
-def consumers(tmp_path: Path) -> Directory:
-    path = tmp_path / "consumers"
-    path.mkdir(mode=0o700)
-    return Directory(str(path), os.open(path, os.O_RDONLY))
-
-
-def file_of(consumers: Directory) -> str:
-    return f"{consumers.path}/g.jsonl"
-
-
-def write(consumers: Directory, text: bytes) -> None:
-    with open(file_of(consumers), "wb") as file:
-        file.write(text)
-
-
-def commit(commits: offsets.Commits, offset: int) -> None:
-    with commits:
-        commits.write(offset)
-
-
-def committed(consumers: Directory) -> int | None:
-    known = offsets.read_commits(consumers, "g")
-    return known[-1].committed if known else None
 
 
 @given(st.integers(0, 10**18))
@@ -61,118 +35,214 @@ def test_what_is_no_commit_is_none(text: bytes) -> None:
     assert offsets.parse(text) is None
 
 
-def test_the_last_whole_line_counts_wherever_the_file_is_torn(consumers: Directory) -> None:
-    text = b"".join(offsets.render(n, NOW) for n in (3, 14, 159))
-    for size in range(len(text) + 1):
-        write(consumers, text[:size])
-        expected = [3, 14, 159][: text[:size].count(b"\n")]
-        assert committed(consumers) == (expected[-1] if expected else None), size
+@given(
+    st.dictionaries(
+        st.sampled_from(["command", "doing", "host"]), st.text(st.characters(exclude_categories=["Cs"])), min_size=1
+    ),
+    st.dictionaries(
+        st.sampled_from(["member", "mode", "lease", "until"]), st.sampled_from(["", "a1", "1-2,5", "b:1.000"])
+    ),
+)
+@quick
+def test_what_else_a_commit_says_is_read_back_in_its_own_words(words: dict[str, str], more: dict[str, str]) -> None:
+    """But for what would need an escape in JSON, and the comma that might end a field: others stand in their place."""
+    text = offsets.render(7, NOW, words | more)
+    found = offsets.parse(text[:-1])
+    assert found is not None
+    assert (found.committed, found.time) == (7, NOW)
+    plain = {name: re.sub(r'["\\,]', "'", re.sub(r"[\x00-\x1f]", " ", said)) for name, said in words.items()}
+    assert found.fields == plain | more
+    assert json.loads(text) == {"committed": 7, "time": NOW.decode()} | plain | more
 
 
-def test_one_who_commits_cuts_a_torn_line_and_goes_on(consumers: Directory) -> None:
-    write(consumers, offsets.render(3, NOW) + offsets.render(14, NOW)[:20])
-    commits = offsets.Commits(consumers, "g")
-    assert commits.committed == 3
-    commit(commits, 15)
-    commits.sync()
-    assert [one.committed for one in offsets.read_commits(consumers, "g")] == [3, 15]
+def test_bytes_that_are_no_utf_8_do_not_spoil_a_commit() -> None:
+    found = offsets.parse(offsets.render(7, NOW, {"command": "cat \udcff"})[:-1])
+    assert found is not None
+    assert found.fields == {"command": "cat ?"}
+    found = offsets.parse(offsets.render(7, NOW, {"command": "cat ?"})[:-1].replace(b"?", b"\xff"))
+    assert found is not None
+    assert found.fields == {"command": "cat \ufffd"}
 
 
-def test_a_file_of_whole_lines_that_are_no_commits_is_damaged(consumers: Directory) -> None:
-    write(consumers, b"no\nno\n")
-    with pytest.raises(CorruptionError, match="no line of it is a commit"):
-        offsets.read_commits(consumers, "g")
+# What lines say together
 
 
-def test_a_damaged_line_among_good_ones_is_passed_over(consumers: Directory) -> None:
-    write(consumers, offsets.render(3, NOW) + b"\0\0\0\n")
-    assert committed(consumers) == 3
+class Model:
+    """What a commit log says, with Python's own sets."""
+
+    def __init__(self) -> None:
+        self.committed = 0
+        self.handled: set[int] = set()
+        self.again: set[int] = set()
+        self.leases: dict[str, set[int]] = {}
+        self.modes: dict[str, str] = {}
+        self.said: dict[str, tuple[str, str, int | None]] = {}
+        self.seeks = 0
+
+    def apply(self, committed: int, fields: dict[str, str]) -> None:
+        if "seek" in fields:
+            self.__init__()  # type: ignore[misc]
+            self.seeks = int(fields["seek"])
+        self.committed = committed
+        if "member" in fields:
+            self.member(fields["member"], fields)
+        handled, again = (members_of(fields.get(name, "")) for name in ("handled", "again"))
+        self.handled |= handled
+        self.again = self.again - handled | again
+        for leased in self.leases.values():
+            leased -= handled
+        while self.committed in self.handled:
+            self.committed += 1
+        self.handled = {offset for offset in self.handled if offset >= self.committed}
+
+    def member(self, name: str, fields: dict[str, str]) -> None:
+        if "gone" in fields:
+            self.drop(name)
+            return
+        if "pid" in fields:
+            for other in [other for other, mode in self.modes.items() if "shared" not in {mode} & {fields["mode"]}]:
+                self.drop(other)
+            self.modes[name], self.leases[name], self.said[name] = fields["mode"], set(), ("", "", None)
+        if name not in self.modes:
+            return
+        leased = members_of(fields.get("lease", ""))
+        for other in self.leases.values():
+            other -= leased
+        self.leases[name] = (self.leases[name] | leased) - members_of(fields.get("free", ""))
+        until, doing, given_out = self.said[name]
+        given_out = int(fields["given"]) if "given" in fields else given_out
+        self.said[name] = fields.get("until", until), fields.get("doing", doing), given_out
+
+    def drop(self, name: str) -> None:
+        for known in (self.modes, self.leases, self.said):
+            known.pop(name, None)
 
 
-def test_a_long_file_is_replaced_by_one_with_its_newest_lines(consumers: Directory) -> None:
-    commits = offsets.Commits(consumers, "g")
-    commit(commits, 0)
-    before = os.stat(file_of(consumers)).st_ino
-    number = 0
-    while os.stat(file_of(consumers)).st_ino == before:
-        number += 1
-        commit(commits, number)
-        assert number < 5000
-    assert os.stat(file_of(consumers)).st_size < 32768
-    known = [one.committed for one in offsets.read_commits(consumers, "g")]
-    assert known == list(range(known[0], number + 1))
-    assert len(known) > 100
-    commit(commits, number + 1)
-    assert committed(consumers) == number + 1
-    assert sorted(os.listdir(consumers.path)) == ["g.jsonl", "g.turn"]
+def members_of(text: str) -> set[int]:
+    return set(Ranges.parse(text).offsets())
 
 
-def test_a_full_disk_while_the_file_is_replaced_leaves_the_old_one(
-    consumers: Directory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(consumers, offsets.render(1, NOW) * 1200)
-    commits = offsets.Commits(consumers, "g")
-    monkeypatch.setattr(files, "write_all", _fail)
-    with pytest.raises(StorageError, match="No space left"):
-        commit(commits, 2)
-    monkeypatch.undo()
-    assert committed(consumers) == 1
-    assert sorted(os.listdir(consumers.path)) == ["g.jsonl", "g.turn"]
-    commit(commits, 3)
-    assert committed(consumers) == 3
+def told(state: offsets.State) -> object:
+    """All that a state says, to be compared."""
+    members = {
+        name: (one.mode, one.pid, one.host, one.command, str(one.leased), one.until, one.doing, one.given)
+        for name, one in state.members.items()
+    }
+    return state.committed, str(state.handled), str(state.again), members, state.seeks
 
 
-def test_a_full_disk_leaves_no_part_of_a_commit(consumers: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
-    commits = offsets.Commits(consumers, "g")
-    commit(commits, 1)
-
-    def write_a_part(fd: int, data: bytes) -> None:
-        os.write(fd, data[:7])
-        _fail()
-
-    monkeypatch.setattr(files, "write_all", write_a_part)
-    with pytest.raises(StorageError, match="No space left"):
-        commit(commits, 2)
-    monkeypatch.undo()
-    commit(commits, 3)
-    with open(file_of(consumers), "rb") as file:
-        assert [offsets.parse(one) is not None for one in file.read().split(b"\n")[:-1]] == [True, True]
-
-
-def test_after_a_failed_sync_the_next_commit_goes_to_a_new_file(
-    consumers: Directory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commits = offsets.Commits(consumers, "g")
-    commit(commits, 1)
-    before = os.stat(file_of(consumers)).st_ino
-    monkeypatch.setattr(files, "sync_data", _fail)
-    with pytest.raises(StorageError, match="cannot sync"):
-        commits.sync()
-    monkeypatch.setattr(files, "sync_data", _never)
-    commits.sync()  # asks the system for nothing: its answer would prove nothing
-    monkeypatch.undo()
-    commit(commits, 2)
-    commits.sync()
-    assert os.stat(file_of(consumers)).st_ino != before
-    assert committed(consumers) == 2
-
-
-def test_a_sync_with_nothing_to_sync_asks_for_none(consumers: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
-    commits = offsets.Commits(consumers, "g")
-    monkeypatch.setattr(files, "sync_data", _never)
-    commits.sync()
+few = st.integers(0, 12)
+ranges = st.lists(few, min_size=1, max_size=4).map(lambda some: str(Ranges((one, one) for one in some)))
+joins = st.fixed_dictionaries(
+    {"pid": st.just("17"), "host": st.just("h"), "mode": st.sampled_from(["alone", "shared", "shared", "manual"])},
+    optional={"command": st.sampled_from(["cat", ""]), "until": st.just("b:5.0")},
+)
+notes = st.fixed_dictionaries(
+    {},
+    optional={
+        "lease": ranges,
+        "free": ranges,
+        "until": st.sampled_from(["b:9.000", "b:10.000"]),
+        "doing": st.sampled_from(["rests", "5"]),
+        "given": few.map(str),
+    },
+)
+of_members = st.builds(
+    lambda name, said: {"member": name} | said,
+    st.sampled_from(["m1", "m2", "m3"]),
+    st.one_of(joins, joins, notes, notes, notes, st.just({"gone": "1"})),
+)
+of_offsets = st.fixed_dictionaries({}, optional={"handled": ranges, "again": ranges})
+lines_said = st.lists(
+    st.tuples(
+        few,
+        st.one_of(
+            of_offsets,
+            of_members,
+            of_members,
+            st.builds(lambda one, other: one | other, of_members, of_offsets),
+            st.builds(lambda said, seeks: {"seek": str(seeks)} | said, of_offsets, few),
+        ),
+    ),
+    max_size=14,
+)
 
 
-def test_the_groups_are_those_with_a_commit_log(consumers: Directory) -> None:
-    for name in ("b.jsonl", "a.jsonl", "a.lock", "c.jsonl.new", "UP.jsonl", "..jsonl"):
-        with open(f"{consumers.path}/{name}", "w"):
-            pass
-    assert offsets.group_names(consumers) == ["a", "b"]
+@given(lines_said)
+@quick
+def test_a_state_is_what_sets_and_dictionaries_would_hold(lines: list[tuple[int, dict[str, str]]]) -> None:
+    model, state = Model(), offsets.State()
+    for number, (committed, fields) in enumerate(lines):
+        parsed = offsets.parse(offsets.render(committed, line.stamp(number * 10**9), fields)[:-1])
+        assert parsed is not None
+        state.apply(parsed)
+        model.apply(committed, fields)
+        assert state.committed == model.committed
+        assert state.time == line.stamp(number * 10**9)
+        assert set(state.handled.offsets()) == model.handled
+        assert set(state.again.offsets()) == model.again
+        assert state.seeks == model.seeks
+        assert {name: set(one.leased.offsets()) for name, one in state.members.items()} == model.leases
+        assert {name: one.mode for name, one in state.members.items()} == model.modes
+        assert {name: (one.until, one.doing, one.given) for name, one in state.members.items()} == {
+            name: (said[0] or state.members[name].until, *said[1:]) for name, said in model.said.items()
+        }
 
 
-def _fail(*_: object) -> None:
-    raise OSError(28, "No space left on device")
+@given(lines_said.filter(bool))
+@settings(deadline=None, max_examples=60)
+def test_a_log_written_anew_says_what_the_long_one_said(lines: list[tuple[int, dict[str, str]]]) -> None:
+    """So do the state of who wrote it, of another one who looks on, and of one who opens it later."""
+    with tempfile.TemporaryDirectory() as where, pytest.MonkeyPatch.context() as patch:
+        consumers = Directory(where, os.open(where, os.O_RDONLY))
+        patch.setattr(offsets, "_LARGEST", 200)
+        commits, other = offsets.Commits(consumers, "g"), offsets.Commits(consumers, "g")
+        for committed, fields in lines:
+            with commits:
+                commits.write(committed, fields)
+            with other:
+                assert told(other.state) == told(commits.state)
+        assert told(offsets.state_of(offsets.read_commits(consumers, "g"))) == told(commits.state)
+        assert told(offsets.Commits(consumers, "g").state) == told(commits.state)
 
 
-def _never(*_: object) -> None:
-    raise AssertionError("not to be called")
+# Leases and their clock
+
+
+def test_a_lease_lasts_until_its_moment_or_the_machine_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [50.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(offsets, "_boot_id", "one")
+    joined = {"pid": "1", "host": "h", "mode": "shared"}
+    member = offsets.Member("m", joined | {"until": offsets.after(10)}, NOW)
+    assert (offsets.clock(), member.until) == ("one:50.000", "one:60.000")
+    for moment, expired in ((50.0, False), (60.0, False), (60.001, True)):
+        now[0] = moment
+        assert member.has_expired() is expired
+    now[0] = 50.0
+    monkeypatch.setattr(offsets, "_boot_id", "two")
+    assert member.has_expired()
+    assert offsets.Member("m", joined, NOW).has_expired()
+
+
+def test_the_clock_of_leases_tells_one_start_of_the_machine_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(offsets, "_boot_id", None)
+    if os.path.exists("/proc/sys/kernel/random/boot_id"):
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            assert offsets.clock().startswith(file.read()[:8] + ":")
+    monkeypatch.setattr(offsets, "open", missing, raising=False)
+    known = offsets.clock().partition(":")[0]  # it is asked for once
+    assert offsets.after(5).startswith(known + ":")
+    monkeypatch.setattr(offsets, "_boot_id", None)
+    assert offsets.clock().startswith("boot:")
+
+
+def test_a_member_is_introduced_by_what_it_said() -> None:
+    said = {"pid": "17", "host": "h", "mode": "alone"}
+    for more in ({}, {"command": "cat"}):
+        member = offsets.Member("m", said | more, NOW)
+        assert member.introduction() == {"member": "m"} | said | more
+        assert member.since == NOW

@@ -73,7 +73,7 @@ def accepts(data: bytes) -> bool:
 
 def one_line(text: str) -> bytes:
     """What is to be stored of a document: the same bytes, but for blanks around it and newlines in it."""
-    return text.strip(" \t\n\r").replace("\n", " ").replace("\r", " ").encode()
+    return text.strip(" \t\n\r").replace("\n", " ").encode()
 
 
 # One value
@@ -183,6 +183,12 @@ def test_the_quick_check_works_where_the_json_package_was_never_imported() -> No
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (run.stdout, run.stderr) == ("False\n", "")
+
+
+@pytest.mark.parametrize("text", ["[1,]", '{"a"}', '"a', r'"\x"', '"\n"', "[1] 2", ""])
+def test_what_the_scanner_fails_to_say_is_a_no(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "json.decoder")
+    assert not payload._is_surely_json(text)
 
 
 # A whole chunk
@@ -305,3 +311,12 @@ def test_the_place_of_a_mistake_is_counted_from_one() -> None:
 
 def test_a_mistake_without_a_place_is_told_without_one() -> None:
     assert payload.why_not(b"[", ValueError("too deep")) == "not JSON: too deep"
+
+
+@pytest.mark.parametrize("message", ["str is not valid UTF-8: surrogates not allowed", "what is this"])
+def test_bytes_that_are_no_utf_8_are_named_so_however_the_parser_puts_it(message: str) -> None:
+    error = ValueError(f"{message}: line 1 column 1 (char 0)")
+    assert payload.why_not(b'"\xff"', error) == "not UTF-8"
+    assert payload.why_not(b"x", ValueError("what is this: line 1 column 1 (char 0)")) == (
+        "not JSON: what is this, at character 1"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +29,8 @@ def build(steps: list[tuple[bool, tuple[int, int]]]) -> tuple[Ranges, set[int]]:
 def check(ranges: Ranges, model: set[int]) -> None:
     assert list(ranges.offsets()) == sorted(model)
     assert ranges.count() == len(model)
+    assert bool(ranges) == bool(model)
+    assert ranges.end == max(model, default=-1) + 1
     assert all((offset in ranges) == (offset in model) for offset in range(-1, 43))
     ends = [last for _, last in ranges][:-1]
     assert all(first > end + 1 for end, (first, _) in zip(ends, list(ranges)[1:], strict=True)), "ranges that touch"
@@ -45,6 +48,18 @@ def test_it_is_written_and_read(steps: list[tuple[bool, tuple[int, int]]]) -> No
     ranges, model = build(steps)
     check(Ranges.parse(str(ranges)), model)
     check(Ranges.of(sorted(model)), model)
+
+
+@pytest.mark.parametrize("text", ["", "0", "7", "5-7", "5-7,9", "0-1,3,10-400"])
+def test_it_is_written_as_the_manual_says(text: str) -> None:
+    assert str(Ranges.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["x", "1-", "-1", "1,,2", "1-2-3", "1.5", "9-5", "1-3,9-5"])
+def test_what_it_would_not_write_it_does_not_read(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\d|x|''") as caught:
+        Ranges.parse(text)
+    assert "None" not in str(caught.value)
 
 
 @given(changes, changes)

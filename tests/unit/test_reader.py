@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import tempfile
@@ -12,14 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import evtool.log.reader
 from evtool.errors import CorruptionError
-from evtool.log import line
+from evtool.log import files, line
 from evtool.log.reader import Reader
-from evtool.log.topic import TopicLog
+from evtool.log.segment import Segment
+from evtool.log.topic import TopicLog, segment_offsets
 from tests.topics import open_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from evtool.log.files import Directory
 
 batches = st.lists(st.lists(st.sampled_from([1, 90, 3000]), min_size=1, max_size=5), max_size=8)
 quick = settings(deadline=None, max_examples=60)
@@ -144,7 +149,6 @@ def test_a_topic_without_segments_is_at_its_end(tmp_path: Path) -> None:
     assert reader.read() == b""
     assert sent(reader) == b""
     assert reader.next_offset == 3
-    reader.sync()  # there is nothing to sync, and that is no error
     fill(tmp_path, [[1]] * 5)
     assert b"".join(blocks(reader)) == b"".join(lines_of(tmp_path)[3:])
 
@@ -157,6 +161,96 @@ def test_an_empty_segment_that_is_replaced_is_opened_anew(tmp_path: Path) -> Non
     assert reader.read() == b""
     log.append_whole([[b"1", b"2"]], line.DATA)
     assert b"".join(blocks(reader)) == b"".join(lines_of(tmp_path))
+
+
+def test_a_segment_that_is_trimmed_while_it_is_looked_for_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = fill(tmp_path, [[90]] * 12)
+    firsts = segment_offsets(open_directory(tmp_path))
+    told: list[tuple[int, int]] = []
+    one, other = (Reader(open_directory(tmp_path), 0, lambda *missed: told.append(missed)) for _ in range(2))
+    assert one.read(1) == lines[0]
+    for segment in segments(tmp_path)[:3]:
+        segment.unlink()
+    listed = [firsts, firsts]
+    monkeypatch.setattr(
+        evtool.log.reader, "segment_offsets", lambda place: listed.pop() if listed else segment_offsets(place)
+    )
+    held = firsts[1]
+    assert b"".join(blocks(one)) == b"".join(lines[1:held] + lines[firsts[3] :])
+    listed.append(firsts)
+    assert sent(other) == b"".join(lines[firsts[3] :])
+    assert told == [(held, firsts[3] - 1), (0, firsts[3] - 1)]
+
+
+def test_nobody_need_be_told_what_was_trimmed(tmp_path: Path) -> None:
+    lines = fill(tmp_path, [[90]] * 12)
+    segments(tmp_path)[0].unlink()
+    first = int(segments(tmp_path)[0].name[:20])
+    assert b"".join(blocks(Reader(open_directory(tmp_path), 0))) == b"".join(lines[first:])
+
+
+def test_what_was_superseded_is_no_event_that_was_missed(tmp_path: Path) -> None:
+    """Compaction may take whole segments from the middle, whereas trimming takes the earliest."""
+    lines = fill(tmp_path, [[90]] * 12)
+    told: list[tuple[int, int]] = []
+    one = Reader(open_directory(tmp_path), 0, lambda *missed: told.append(missed))
+    firsts = segment_offsets(open_directory(tmp_path))
+    assert b"".join(one.read(1) for _ in range(firsts[1] + 1)) == b"".join(lines[: firsts[1] + 1])
+    for segment in segments(tmp_path)[1:3]:
+        segment.unlink()
+    assert b"".join(blocks(one)) == b"".join(lines[firsts[1] + 1 : firsts[2]] + lines[firsts[3] :])
+    assert told == []
+
+
+def test_lines_written_between_two_looks_are_read_before_the_next_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A producer appends and rolls after the reader has seen the end of the segment and before it sees the next."""
+    for give_out in (lambda one: b"".join(blocks(one)), sent):
+        path = tmp_path / give_out.__name__.strip("<>")
+        fill(path, [[90]])
+        log = TopicLog(open_directory(path), "t")
+        one = Reader(open_directory(path), 0)
+        before = give_out(one)
+
+        def look(place: Directory, log: TopicLog = log) -> list[int]:
+            monkeypatch.undo()
+            while len(segment_offsets(place)) < 2:
+                log.append([b'"%b"' % (b"y" * 90)], line.DATA)
+            return segment_offsets(place)
+
+        monkeypatch.setattr(Segment, "is_active", lambda self: False)
+        monkeypatch.setattr(evtool.log.reader, "segment_offsets", look)
+        assert before + give_out(one) == b"".join(lines_of(path))
+        assert len(segments(path)) == 2
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOPNOTSUPP, errno.EAGAIN])
+def test_where_the_kernel_does_not_copy_it_is_done_by_hand(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = fill(tmp_path, [[3000]] * 50, 1 << 20)
+
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "sendfile", refuse)
+    assert sent(Reader(open_directory(tmp_path), 3)) == b"".join(lines[3:])
+
+
+def test_any_other_failure_of_the_output_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, [[1]])
+
+    def refuse(*_: object) -> int:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setattr(os, "sendfile", refuse)
+    one = Reader(open_directory(tmp_path), 0)
+    with pytest.raises(BrokenPipeError):
+        one.send(1)
+    assert one.next_offset == 0
 
 
 def test_a_damaged_line_is_told_with_its_place(tmp_path: Path) -> None:
@@ -186,3 +280,23 @@ def test_what_an_output_did_not_take_is_not_behind_the_cursor(tmp_path: Path) ->
     assert 0 < whole < len(lines)
     assert reader.next_offset == whole
     assert b"".join(blocks(reader)) == b"".join(lines[whole:])
+
+
+def test_a_segment_that_was_replaced_while_it_was_empty_is_read_all_the_same(tmp_path: Path) -> None:
+    topic = open_directory(tmp_path / "t")
+    log = TopicLog(topic, "t")
+    log.append([b'"data":0'])
+    os.chmod(f"{topic.path}/{0:020d}.jsonl", files.SEALED_MODE)  # a producer was killed amid its roll
+    TopicLog(topic, "t").next_offset()
+    reader = Reader(topic, 0)
+    assert [line.offset_of(text) for text in drained(reader)] == [0]
+    for number in (1, 2):
+        TopicLog(topic, "t").append_whole([[b'"data":%d' % number]])
+    assert [line.offset_of(text) for text in drained(reader)] == [1, 2]
+
+
+def drained(reader: Reader) -> list[bytes]:
+    found: list[bytes] = []
+    while block := reader.read():
+        found += block.splitlines(keepends=True)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -12,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evtool.errors import CorruptionError
-from evtool.log import line
+from evtool.errors import CorruptionError, SyncError
+from evtool.log import files, line
 from evtool.log.segment import Segment
 from tests.topics import open_directory
 
@@ -125,6 +126,26 @@ def test_what_is_behind_the_last_newline_does_not_count(events: list[Stored], to
         assert segment.end_of_lines(segment.size()) == len(text)
 
 
+scraps = st.lists(st.sampled_from([b"\n", b"\n", b"x", b"y" * 60, b"z" * LONG]), max_size=12).map(b"".join)
+
+
+@given(scraps, st.data())
+@quick
+def test_lines_end_at_the_last_newline_of_those_bytes_that_are_looked_at(text: bytes, data: st.DataObject) -> None:
+    """Whatever stands behind them by now, and whatever the lines are."""
+    size = data.draw(st.integers(0, len(text)))
+    with Scratch(text) as segment:
+        assert segment.end_of_lines(size) == text.rfind(b"\n", 0, size) + 1
+
+
+@given(scraps, stored_events().filter(bool))
+@quick
+def test_the_last_line_is_found_behind_whatever_lines(before: bytes, events: list[Stored]) -> None:
+    before += b"\n"
+    with Scratch(before + events[0].line) as segment:
+        assert segment.last_line(segment.size()) == (len(before), events[0].line)
+
+
 @given(stored_events().filter(bool), st.data())
 @quick
 def test_the_last_line_before_any_end_is_found(events: list[Stored], data: st.DataObject) -> None:
@@ -208,6 +229,18 @@ def test_a_long_segment_is_counted_back_over_many_blocks() -> None:
             assert segment.count_back(len(text), count) == (len(text) - len(text_of(kept)), len(kept))
 
 
+@pytest.mark.parametrize("length", [254, 255, 256])
+def test_counting_back_ends_where_it_should_when_a_block_begins_with_a_newline(length: int) -> None:
+    """257 lines of 255 bytes and the newline before them are one block of 65,536 bytes."""
+    events = [Stored(number + 100, NOON, length - len(Stored(100, NOON, 0).line)) for number in range(400)]
+    assert {len(event.line) for event in events} == {length}
+    text = text_of(events)
+    with Scratch(text) as segment:
+        for count in (255, 256, 257, 258, 259):
+            assert segment.count_back(len(text), count) == (len(text) - count * length, count)
+        assert segment.count_back(0, 5) == (0, 0)
+
+
 def test_bisecting_reads_a_few_small_blocks_and_not_the_segment(monkeypatch: pytest.MonkeyPatch) -> None:
     """About twice the binary logarithm of the size, which is what makes an index needless."""
     events = [Stored(number, NOON + number * 1000, 100) for number in range(20_000)]
@@ -233,12 +266,64 @@ def test_bisecting_reads_a_few_small_blocks_and_not_the_segment(monkeypatch: pyt
 def test_a_damaged_line_is_named_by_its_file_and_byte() -> None:
     good = Stored(0, NOON, 10).line
     with Scratch(good + b"\0" * 50 + b"\n") as segment:
-        with pytest.raises(CorruptionError, match="this line is no event") as caught:
+        with pytest.raises(CorruptionError) as caught:
             segment.last_line(segment.size())
         assert (caught.value.file, caught.value.position) == (segment.path, len(good))
+        assert caught.value.why == "this line is no event"
+        assert caught.value.hint == f"evtool repair {Path(segment.path).parent.name} --dry-run says what can be done"
         with pytest.raises(CorruptionError) as caught:
             segment.find_offset(segment.size(), 5)
         assert caught.value.position == len(good)
+
+
+@pytest.mark.parametrize("last", [b"\n", b"x\n", b"}\n", b"\0" * LONG + b"\n"])
+def test_a_last_line_that_is_no_event_is_damaged_where_it_begins(last: bytes) -> None:
+    good = text_of([Stored(0, NOON, 10), Stored(1, NOON, LONG)])
+    for before in (b"", good):
+        with Scratch(before + last) as segment:
+            with pytest.raises(CorruptionError) as caught:
+                segment.last_line(segment.size())
+            assert caught.value.position == len(before)
+
+
+# Durability
+
+
+def test_a_sync_that_failed_shuts_the_segment_and_says_what_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = open_directory(tmp_path / "orders")
+    segment = write_segment(directory, 0, Stored(0, NOON, 0).line)
+    segment.sync()
+    assert segment.is_active()
+
+    def fail(fd: int) -> None:
+        assert fd == segment.fd
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "sync_data", fail)
+    with pytest.raises(SyncError) as caught:
+        segment.sync()
+    assert (caught.value.file, caught.value.hint) == (
+        segment.path,
+        "evtool repair orders --dry-run says what can be done",
+    )
+    assert caught.value.why == ("cannot sync: Input/output error; it is not known which of the last events are on disk")
+    assert os.fstat(segment.fd).st_mode & 0o777 == files.UNSYNCED_MODE
+    assert not segment.is_active()
+
+
+def test_a_sync_that_failed_is_told_though_the_segment_cannot_be_shut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    segment = write_segment(open_directory(tmp_path), 0, b"")
+    monkeypatch.setattr(files, "sync_data", fail)
+    monkeypatch.setattr(os, "fchmod", fail)
+    with pytest.raises(SyncError, match="Read-only file system"):
+        segment.sync()
 
 
 # The file itself

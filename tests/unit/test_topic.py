@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from typing import TYPE_CHECKING
 from zlib import crc32
 
 import pytest
 
 from evtool.errors import BusyError, ConditionError, PartialAppendError, StorageError, SyncError
-from evtool.log import files, line
-from evtool.log.topic import TopicLog, segment_offsets
+from evtool.log import files, line, topic
+from evtool.log.topic import TopicLog
 from tests.topics import open_directory
 
 if TYPE_CHECKING:
@@ -86,26 +87,6 @@ def test_a_fork_has_a_lock_of_its_own(log: TopicLog) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 75
 
 
-def test_a_roll_seals_and_the_modes_are_private(log: TopicLog, tmp_path: Path) -> None:
-    log.directory.open("topic.json", os.O_CREAT | os.O_WRONLY)
-    (tmp_path / "t" / "topic.json").write_text('{"segment-bytes":300}')
-    for _ in range(8):
-        log.append([b'"%b"' % (b"x" * 50)], line.DATA)
-    *sealed, active = segments(tmp_path)
-    assert len(sealed) >= 2
-    assert {path.stat().st_mode & 0o777 for path in sealed} == {0o444}
-    assert active.stat().st_mode & 0o777 == 0o600
-    assert all(path.stat().st_size <= 300 for path in [*sealed, active])
-    assert segment_offsets(log.directory) == [int(path.name[:20]) for path in [*sealed, active]]
-
-
-def test_an_append_larger_than_a_segment_is_not_split(log: TopicLog, tmp_path: Path) -> None:
-    (tmp_path / "t" / "topic.json").write_text('{"segment-bytes":300}')
-    log.append([b"1"], line.DATA)
-    log.append([b'"%b"' % (b"x" * 90)] * 10, line.DATA)
-    assert [path.read_bytes().count(b"\n") for path in segments(tmp_path)] == [1, 10]
-
-
 class Full:
     """os.write on a disk that takes so many bytes more, and then none."""
 
@@ -168,15 +149,6 @@ def test_the_next_append_answers_for_the_lines_of_one_cut_short(
     assert told[-1] == b"%08x" % crc32(covered)
 
 
-def test_what_does_not_fit_whole_is_not_stored_at_all(log: TopicLog, tmp_path: Path, room: Full) -> None:
-    log.append([b'"before"'], line.DATA)
-    before = sorted(os.listdir(tmp_path / "t")), content(tmp_path)
-    room.room = 100
-    with pytest.raises(StorageError, match="stored none of the events: No space left on device"):
-        log.append_whole([[b'"%b"' % (b"x" * 80)] * 3], line.DATA)
-    assert (sorted(os.listdir(tmp_path / "t")), content(tmp_path)) == before
-
-
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, MemoryError])
 def test_an_append_that_is_interrupted_leaves_no_torn_line(
     log: TopicLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interruption: type[BaseException]
@@ -221,45 +193,41 @@ def test_after_a_sync_that_failed_the_log_takes_nothing_more(
     assert content(tmp_path) == before
 
 
-def test_a_sync_that_fails_while_a_torn_line_is_cut_shuts_the_log_too(
-    log: TopicLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log.append([b"1"], line.DATA)
-    with segments(tmp_path)[0].open("ab") as file:
-        file.write(b'{"offset":1')
-    fail_syncs(monkeypatch)
-    with pytest.raises(SyncError):
-        log.append([b"2"], line.DATA)
-    assert segments(tmp_path)[0].stat().st_mode & 0o777 == files.UNSYNCED_MODE
-
-
-def test_healing_says_what_was_cut_and_where_it_is_kept(tmp_path: Path) -> None:
-    said: list[str] = []
-    log = TopicLog(open_directory(tmp_path / "t"), "t", said.append)
-    log.append([b"1"], line.DATA)
-    torn = b'{"offset":1,"time":"2026'
-    with segments(tmp_path)[0].open("ab") as file:
-        file.write(torn)
-    assert log.next_offset() == 1
-    (kept,) = (tmp_path / "t" / "damaged").iterdir()
-    assert kept.read_bytes() == torn
-    assert said == [f"t: cut {len(torn)} bytes of an append that was killed; they are kept in {kept}"]
-
-
-def test_segments_that_others_sealed_are_synced_too(
+def test_times_never_fall_though_the_clock_does(
     log: TopicLog, other: TopicLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What this producer wrote is durable after its sync, though the segment was sealed by another since."""
-    (tmp_path / "t" / "topic.json").write_text('{"segment-bytes":300}')
+    """Whoever appends, and over a roll, after which the active segment is empty."""
+    (tmp_path / "t" / "topic.json").write_text('{"segment-bytes":150}')
+    now = [2_000_000_000 * 10**9]
+    monkeypatch.setattr(time, "time_ns", lambda: now[0])
+    for producer in (log, other, log, TopicLog(log.directory, "t"), other):
+        producer.append([b"1", b"2"], line.DATA)
+        now[0] -= 10**9
+        producer.append_whole([[b"3"]], line.DATA)
+        now[0] -= 10**9
+    times = {line.time_of(text) for text in content(tmp_path).splitlines(keepends=True)}
+    assert times == {line.stamp(2_000_000_000 * 10**9)}
+
+
+def test_a_topic_that_was_removed_takes_nothing_more(log: TopicLog, tmp_path: Path) -> None:
+    log.append([b"1"], line.DATA)
+    for path in (tmp_path / "t").iterdir():
+        path.unlink()
+    (tmp_path / "t").rmdir()
+    with pytest.raises(StorageError) as caught:
+        log.append([b"2"], line.DATA)
+    assert caught.value.file == f"{tmp_path}/t/{0:020d}.jsonl"
+    assert caught.value.why == "No such file or directory"
+
+
+def test_a_long_stream_is_synced_now_and_then(log: TopicLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever it passes a multiple of so many bytes, so that nobody waits long for the sync of a roll."""
     synced: list[int] = []
-    log.append([b'"mine"'], line.DATA)
-    first = segments(tmp_path)[0].stat().st_ino
-    while len(segments(tmp_path)) < 2:
-        other.append([b'"theirs"'], line.DATA)
-    log.append([b'"mine"'], line.DATA)
-    sync = files.sync_data
-    monkeypatch.setattr(files, "sync_data", lambda fd: (synced.append(os.fstat(fd).st_ino), sync(fd)))
-    log.sync()
-    assert set(synced) == {first, segments(tmp_path)[-1].stat().st_ino}
-    log.sync()
-    assert len(synced) == 2
+    monkeypatch.setattr(topic, "_PACE", 1000)
+    monkeypatch.setattr(files, "sync_data", lambda fd: synced.append(os.fstat(fd).st_size))
+    size = 0
+    for _ in range(40):
+        log.append([b'"%b"' % (b"x" * 60)], line.DATA)
+        before, size = size, segments(tmp_path)[0].stat().st_size
+        assert (synced[-1:] == [size]) == (before // 1000 < size // 1000)
+    assert synced

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -98,16 +100,91 @@ def test_a_wait_ends_with_its_time(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["inotify", "polling"])
-def test_the_wake_descriptor_ends_a_wait(directory: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wake_descriptor_ends_a_wait_and_nothing_else_does(
+    directory: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if kind == "polling":
         monkeypatch.setattr(watch, "_inotify", lambda: -1)
-    near, far = os.pipe()
-    seen = Watch([str(directory)], wake=near)
-    os.close(far)
+    near, far = socket.socketpair()
+    seen = Watch([str(directory)], wake=near.fileno())
+    assert not seen.wait(0)  # that it could be written to is nothing
+    far.send(b"x")
+    assert seen.wait(0)
+    far.close()
     begin = time.monotonic()
     assert seen.wait(LONG)
     assert time.monotonic() - begin < LONG / 2
-    os.close(near)
+    near.close()
+
+
+class Poll:
+    """Notes how long it was to wait, in milliseconds, and waits for nothing."""
+
+    def __init__(self) -> None:
+        self.waits: list[float | None] = []
+
+    def poll(self, milliseconds: float | None) -> list[tuple[int, int]]:
+        self.waits.append(milliseconds)
+        return []
+
+    def unregister(self, fd: int) -> None:
+        pass
+
+
+@linux
+def test_it_waits_as_long_as_it_is_told(directory: Path) -> None:
+    seen, poll = Watch([str(directory)]), Poll()
+    seen._poll = poll  # type: ignore[assignment]
+    assert not any(seen.wait(seconds) for seconds in (None, 0, -1, 0.25, 4))
+    assert poll.waits == [None, 0, 0, 250, 4000]
+
+
+def test_without_inotify_it_waits_no_longer_than_until_it_looks_again(directory: Path, polls: None) -> None:
+    seen, poll = Watch([str(directory)]), Poll()
+    seen._poll = poll  # type: ignore[assignment]
+    step = watch._POLL_SECONDS
+    assert [seen.wait(seconds) for seconds in (None, 4, step)] == [True] * 3
+    assert [seen.wait(seconds) for seconds in (step / 2, 0, -1)] == [False] * 3
+    assert poll.waits == [step * 1000] * 3 + [step * 500, 0, 0]
+
+
+@linux
+def test_the_descriptor_is_no_heritage_and_waits_for_nothing(directory: Path) -> None:
+    seen = Watch([str(directory)])
+    assert seen.fd is not None
+    assert not os.get_inheritable(seen.fd)
+    assert not os.get_blocking(seen.fd)
+
+
+@linux
+def test_it_works_with_the_descriptor_of_a_standard_input_that_was_closed(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system gives out the lowest number, which then is 0."""
+    before, real = os.dup(0), watch._inotify()
+    monkeypatch.setattr(watch, "_inotify", lambda: os.dup2(real, 0))
+    seen = Watch([str(directory)])
+    assert seen.fd == 0
+    assert not seen.wait(0)
+    append(directory)
+    assert seen.wait(LONG)
+    assert seen.wait(0)
+    monkeypatch.setattr(watch, "_add_watch", lambda fd, path: False)
+    seen.add(str(directory))
+    assert seen.fd is None
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(0)
+    os.dup2(before, 0)
+    os.close(before)
+    os.close(real)
+
+
+def test_a_watch_that_cannot_be_made_closes_nothing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[int] = []
+    monkeypatch.setattr(os, "close", closed.append)
+    with pytest.raises(ValueError, match="file descriptor"):
+        Watch([str(directory)], wake=-1)
+    assert closed == []
 
 
 def test_without_inotify_it_says_now_and_then_that_there_may_be_something(directory: Path, polls: None) -> None:
@@ -117,6 +194,19 @@ def test_without_inotify_it_says_now_and_then_that_there_may_be_something(direct
     assert seen.wait(LONG)
     assert time.monotonic() - begin < LONG / 2
     assert not seen.wait(0.001)
+
+
+def test_there_is_a_descriptor_to_wait_for_where_the_system_tells_of_changes(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Watch([str(directory)])
+    if watch._inotify() >= 0:
+        assert seen.fd is not None
+        assert not select.select([seen.fd], [], [], 0)[0]
+        append(directory)
+        assert select.select([seen.fd], [], [], LONG)[0]
+    monkeypatch.setattr(watch, "_inotify", lambda: -1)
+    assert Watch([str(directory)]).fd is None
 
 
 @linux
