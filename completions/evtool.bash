@@ -16,7 +16,7 @@ _evtool_ask() {
 }
 
 _evtool() {
-    local current=${COMP_WORDS[COMP_CWORD]} before typed command='' options='' topics=0 places=0 at
+    local current=${COMP_WORDS[COMP_CWORD]} before typed command='' options='' topics=0 then='' places=0 at
     local -a words
     COMPREPLY=()
     # The words as the program will see them, not as bash splits them.
@@ -25,23 +25,32 @@ _evtool() {
     typed=${words[-1]}
     before=${words[-2]:-}
     if (( ${#words[@]} == 2 )); then
-        _evtool_reply append tail replay subscribe fanout topics groups commit seek dead redrive rm --help --version
+        _evtool_reply append tail replay subscribe fanout topics groups commit seek dead redrive rm create set trim verify repair compact state diff doctor --help --version
         return
     fi
     command=${words[1]}
     case $command in
-        append) options='--text --key -k --key-from --type -t --source --id --id-from --attr --cloudevents --offsets --sync --expect-offset --atomic --rejects --timeout --null -0 --verbose -v --quiet -q --allow-nfs -h --help'; topics=1 ;;
-        tail) options='--count -n --follow -f --timeout --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --quiet -q --allow-nfs -h --help'; topics=99 ;;
-        replay) options='--from --until --count -n --follow -f --timeout --speed --max-gap --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --quiet -q --allow-nfs -h --help'; topics=99 ;;
-        subscribe) options='--group -g --from --count -n --timeout --drain --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --jobs -j --batch --linger --worker --timeout-each --retries --backoff --share --lease --manual --verbose -v --quiet -q --allow-nfs -h --help'; topics=99 ;;
-        fanout) options='--to --config --check --name --from --drain --key -k --type -t --where -w --jq --content --jobs -j --batch --linger --timeout-each --retries --backoff --verbose -v --quiet -q --allow-nfs -h --help'; topics=1 ;;
-        topics) options='--json --color --allow-nfs -h --help'; topics=99 ;;
-        groups) options='--json --color --allow-nfs -h --help'; topics=99 ;;
-        commit) options='--group -g --verbose -v --allow-nfs -h --help'; topics=1 ;;
-        seek) options='--group -g --to --dry-run --force --json --color --quiet -q --allow-nfs -h --help'; topics=1 ;;
-        dead) options='--group -g --all --json --color --allow-nfs -h --help'; topics=1 ;;
-        redrive) options='--offset --all --group -g --dry-run --quiet -q --allow-nfs -h --help'; topics=1 ;;
-        rm) options='--group -g --yes -y --dry-run --force --quiet -q --allow-nfs -h --help'; topics=1 ;;
+        append) options='--text --key -k --key-from --type -t --source --id --id-from --attr --cloudevents --offsets --sync --expect-offset --atomic --rejects --timeout --null -0 --verbose -v --quiet -q --allow-nfs -h --help'; topics=1; then='' ;;
+        tail) options='--count -n --follow -f --timeout --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --quiet -q --allow-nfs -h --help'; topics=99; then='' ;;
+        replay) options='--from --until --count -n --follow -f --timeout --speed --max-gap --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --quiet -q --allow-nfs -h --help'; topics=99; then='' ;;
+        subscribe) options='--group -g --from --count -n --timeout --drain --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --jobs -j --batch --linger --worker --timeout-each --retries --backoff --share --lease --manual --verbose -v --quiet -q --allow-nfs -h --help'; topics=99; then='' ;;
+        fanout) options='--to --config --check --name --from --drain --key -k --type -t --where -w --jq --content --jobs -j --batch --linger --timeout-each --retries --backoff --verbose -v --quiet -q --allow-nfs -h --help'; topics=1; then='' ;;
+        topics) options='--json --color --allow-nfs -h --help'; topics=99; then='' ;;
+        groups) options='--json --color --allow-nfs -h --help'; topics=99; then='' ;;
+        commit) options='--group -g --verbose -v --allow-nfs -h --help'; topics=1; then='' ;;
+        seek) options='--group -g --to --dry-run --force --json --color --quiet -q --allow-nfs -h --help'; topics=1; then='' ;;
+        dead) options='--group -g --all --json --color --allow-nfs -h --help'; topics=1; then='' ;;
+        redrive) options='--offset --all --group -g --dry-run --quiet -q --allow-nfs -h --help'; topics=1; then='' ;;
+        rm) options='--group -g --yes -y --dry-run --force --quiet -q --allow-nfs -h --help'; topics=1; then='' ;;
+        create) options='--json --color --quiet -q --allow-nfs -h --help'; topics=1; then=settings ;;
+        set) options='--json --color --quiet -q --allow-nfs -h --help'; topics=1; then=settings ;;
+        trim) options='--before --yes -y --dry-run --json --color --quiet -q --allow-nfs -h --help'; topics=99; then='' ;;
+        verify) options='--since-seal --json --color --quiet -q --allow-nfs -h --help'; topics=99; then='' ;;
+        repair) options='--yes -y --dry-run --json --color --quiet -q --allow-nfs -h --help'; topics=1; then='' ;;
+        compact) options='--before --grace --yes -y --dry-run --json --color --quiet -q --allow-nfs -h --help'; topics=99; then='' ;;
+        state) options='--at --key -k --output -o --data -d --null -0 --color --allow-nfs -h --help'; topics=1; then='' ;;
+        diff) options='--key -k --json --color --allow-nfs -h --help'; topics=1; then=where ;;
+        doctor) options='--json --color --quiet -q --allow-nfs -h --help'; topics=0; then='' ;;
         *) return ;;
     esac
     for (( at = 2; at < ${#words[@]} - 1; at++ )); do
@@ -59,12 +68,12 @@ _evtool() {
         typed=${typed#*=}
     fi
     case $before in
-        --attr|--backoff|--batch|--config|--count|--expect-offset|--id|--id-from|--jobs|--jq|--key|--key-from|--lease|--linger|--max-gap|--name|--offset|--retries|--source|--speed|--timeout|--timeout-each|--type|--where|-j|-k|-n|-t|-w) return ;;
+        --attr|--backoff|--batch|--config|--count|--expect-offset|--grace|--id|--id-from|--jobs|--jq|--key|--key-from|--lease|--linger|--max-gap|--name|--offset|--retries|--since-seal|--source|--speed|--timeout|--timeout-each|--type|--where|-j|-k|-n|-t|-w) return ;;
         --sync) _evtool_reply always never; return ;;
         --rejects) COMPREPLY=($(compgen -f -- "$current")); return ;;
         --output|-o) _evtool_reply auto line data text pretty cloudevents; return ;;
         --color) _evtool_reply auto always never; return ;;
-        --from|--until) _evtool_ask where; return ;;
+        --at|--before|--from|--until) _evtool_ask where; return ;;
         --group|-g) _evtool_ask groups; return ;;
         --to) _evtool_ask sinks; return ;;
         --content) _evtool_reply json cloudevents; return ;;
@@ -77,7 +86,11 @@ _evtool() {
     for (( at = 2; at < ${#words[@]} - 1; at++ )); do
         [[ ${words[at]} == -* ]] || (( places++ ))
     done
-    (( places < topics )) && _evtool_ask topics
+    if (( places < topics )); then
+        _evtool_ask topics
+    elif [[ -n $then ]]; then
+        _evtool_ask "$then"
+    fi
 }
 
 complete -F _evtool evtool

@@ -47,7 +47,9 @@ def _explain(error: typer.TyperException, argv: list[str]) -> int:
     if not argv:
         border.say(f"{context.get_help() if context else message}\n")
     elif argv[0] in COMMANDS:
-        border.complain(argv[0], message[:1].lower() + message[1:], f"see evtool {argv[0]} --help")
+        is_place = message[-2:-1] == "-" and message[-1:].isdigit()  # -5, for five before the end, looks like an option
+        hint = f"say -- before it, or see evtool {argv[0]} --help" if is_place else f"see evtool {argv[0]} --help"
+        border.complain(argv[0], message[:1].lower() + message[1:], hint)
     elif argv[0].startswith("-"):
         border.complain("usage", message[:1].lower() + message[1:], "see evtool --help")
     else:
@@ -413,6 +415,172 @@ def rm(
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Remove a topic with all its events, or a group."""
+    return _run(context)
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    topic: o.Topic,
+    values: o.Values = None,
+    json: o.Json = False,
+    color: o.Color = "auto",
+    quiet: o.Quiet = False,
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Make a topic, with settings of its own."""
+    return _run(context)
+
+
+@app.command(name="set")
+def set_(
+    context: typer.Context,
+    topic: o.Topic,
+    values: o.Values = None,
+    json: o.Json = False,
+    color: o.Color = "auto",
+    quiet: o.Quiet = False,
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Show the settings of a topic, or change some."""
+    return _run(context)
+
+
+@app.command()
+def trim(
+    context: typer.Context,
+    topics: o.SomeTopics = None,
+    before: Annotated[
+        str | None,
+        typer.Option("--before", metavar="WHERE", help="All before here, not what the topic's limits say; see WHERE."),
+    ] = None,
+    yes: o.Yes = False,
+    dry_run: o.DryRun = False,
+    json: o.Json = False,
+    color: o.Color = "auto",
+    quiet: o.Quiet = False,
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Remove the oldest events of topics.
+
+    Whole segments go whose events are all too old or too many by the topic's settings, or before a place.
+    """
+    return _run(context)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    topics: o.SomeTopics = None,
+    since_seal: Annotated[
+        str | None,
+        typer.Option("--since-seal", metavar="HASH", help="Show that nothing sealed up to this seal was altered."),
+    ] = None,
+    json: o.Json = False,
+    color: o.Color = "auto",
+    quiet: o.Quiet = False,
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Check that topics are as they were written.
+
+    Every line, checksum and seal is looked at. Exits with 65 if anything is wrong, after saying what and where.
+    """
+    return _run(context)
+
+
+@app.command()
+def repair(
+    context: typer.Context,
+    topic: o.Topic,
+    yes: o.Yes = False,
+    dry_run: o.DryRun = False,
+    json: o.Json = False,
+    color: o.Color = "auto",
+    quiet: o.Quiet = False,
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Mend a damaged topic.
+
+    Keeps every good line and every byte that it takes out, and says which offsets are gone.
+    """
+    return _run(context)
+
+
+@app.command()
+def compact(
+    context: typer.Context,
+    topics: o.Topics,
+    before: Annotated[
+        str, typer.Option("--before", metavar="WHERE", help="Only what was superseded before here; see WHERE.")
+    ] = "latest",
+    grace: Annotated[
+        str,
+        typer.Option("--grace", metavar="DURATION", help="Keep a null that deletes a key for so long."),
+    ] = "24h",
+    yes: o.Yes = False,
+    dry_run: o.DryRun = False,
+    json: o.Json = False,
+    color: o.Color = "auto",
+    quiet: o.Quiet = False,
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Keep only the newest event of each key.
+
+    An event whose data are null deletes its key. Events without a key stay, and so does the active segment.
+    """
+    return _run(context)
+
+
+@app.command()
+def state(
+    context: typer.Context,
+    topic: o.Topic,
+    at: Annotated[
+        str, typer.Option("--at", metavar="WHERE", help="As it was before this place or moment; see WHERE.")
+    ] = "latest",
+    key: o.Key = None,
+    output: o.Output = "auto",
+    data: o.Data = False,
+    null: o.Null = False,
+    color: o.Color = "auto",
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Show the newest event of each key, now or as of a time.
+
+    A key whose newest event has null as its data is deleted, and not shown.
+    """
+    return _run(context)
+
+
+@app.command()
+def diff(
+    context: typer.Context,
+    topic: o.Topic,
+    before: Annotated[
+        str, typer.Argument(metavar="WHERE", help="The place or moment to compare with; see WHERE.", show_default=False)
+    ],
+    after: Annotated[str, typer.Argument(metavar="WHERE", help="The later one.")] = "latest",
+    key: o.Key = None,
+    json: o.Json = False,
+    color: o.Color = "auto",
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Show which keys came, changed and went between two times."""
+    return _run(context)
+
+
+@app.command()
+def doctor(
+    context: typer.Context,
+    json: o.Json = False,
+    color: o.Color = "auto",
+    quiet: o.Quiet = False,
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Look at the whole home for what is wrong or soon will be.
+
+    Each finding comes with the command that mends it. Exits with 1 if anything is wrong.
+    """
     return _run(context)
 
 

@@ -8,7 +8,10 @@ if TYPE_CHECKING:
     from evtool.cli.generate import Command, Parameter
 
 _HEADER = "Generated from the declaration of the command line by `make generate`: do not edit."
-_DYNAMIC = {"topic": "topics", "topics": "topics", "group": "groups", "from_": "where", "until": "where", "to": "sinks"}
+_DYNAMIC = {
+    "topic": "topics", "topics": "topics", "group": "groups", "to": "sinks", "values": "settings",
+    "from_": "where", "until": "where", "at": "where", "before": "where", "after": "where",
+}  # fmt: skip
 _FILES = frozenset(("rejects",))
 _HELP = "Show what the command does and takes."
 
@@ -39,7 +42,7 @@ def bash(commands: list[Command]) -> str:
     names = " ".join(command.name for command in commands)
     options = "\n".join(
         f"        {command.name}) options='{' '.join(flag for one in command.options for flag in one.flags)}"
-        f" -h --help'; topics={_topic_places(command)} ;;"
+        f" -h --help'; topics={_topic_places(command)}; then={_then(command)} ;;"
         for command in commands
     )
     values = "\n".join(
@@ -50,8 +53,14 @@ def bash(commands: list[Command]) -> str:
 
 def _topic_places(command: Command) -> int:
     """How many of the words of a command are topics; 99 for any number."""
-    (first, *_) = command.arguments
-    return 99 if first.many else 1
+    if not command.arguments:
+        return 0
+    return 99 if command.arguments[0].many else 1
+
+
+def _then(command: Command) -> str:
+    """What the words behind the topic are; nothing if there are none."""
+    return next((_DYNAMIC[one.name] for one in command.arguments[1:] if one.name in _DYNAMIC), "''")
 
 
 def _bash_values(commands: list[Command]) -> dict[str, set[str]]:
@@ -92,7 +101,7 @@ _evtool_ask() {{
 }}
 
 _evtool() {{
-    local current=${{COMP_WORDS[COMP_CWORD]}} before typed command='' options='' topics=0 places=0 at
+    local current=${{COMP_WORDS[COMP_CWORD]}} before typed command='' options='' topics=0 then='' places=0 at
     local -a words
     COMPREPLY=()
     # The words as the program will see them, not as bash splits them.
@@ -134,7 +143,11 @@ _evtool() {{
     for (( at = 2; at < ${{#words[@]}} - 1; at++ )); do
         [[ ${{words[at]}} == -* ]] || (( places++ ))
     done
-    (( places < topics )) && _evtool_ask topics
+    if (( places < topics )); then
+        _evtool_ask topics
+    elif [[ -n $then ]]; then
+        _evtool_ask "$then"
+    fi
 }}
 
 complete -F _evtool evtool

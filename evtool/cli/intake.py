@@ -32,7 +32,7 @@ def run(args: Args, appender: Appender) -> int:
     gc.disable()  # a chunk's parsed values are many, die together and have no cycles
     refused = Refused(args.topic, args.rejects)
     source = Lines(0, b"\0" if args.null else b"\n", appender.limit, refused)
-    checker = Checker(args.text, appender, refused)
+    checker = Checker(args.text, appender, refused, may_have_newlines=args.null)
     try:
         if args.atomic:
             _store_whole(source, checker, appender, refused)
@@ -161,10 +161,14 @@ def _widen_pipe(fd: int) -> None:
 
 
 class Checker:
-    """Makes bodies of the lines that are events and refuses the others."""
+    """Makes bodies of the lines that are events and refuses the others.
 
-    def __init__(self, text: bool, appender: Appender, refused: Refused) -> None:
+    may_have_newlines: whether what is called a line here ends with something else.
+    """
+
+    def __init__(self, text: bool, appender: Appender, refused: Refused, *, may_have_newlines: bool) -> None:
         self._is_text = text
+        self._may_have_newlines = may_have_newlines
         self._appender = appender
         self._limit = appender.limit
         self._refused = refused
@@ -176,7 +180,8 @@ class Checker:
         if self._is_plain and len(lines) > _FEW:
             filled = [*filter(None, lines)]
             if self._all_short(filled) and payload.all_valid(filled):
-                return [*map(bytes.strip, filled)], None
+                bodies = [*map(bytes.strip, filled)]
+                return ([body.replace(b"\n", b" ") for body in bodies] if self._may_have_newlines else bodies), None
         return self._check_each(first, lines)
 
     def _all_short(self, lines: list[bytes]) -> bool:

@@ -48,6 +48,10 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Force = Annotated[bool, typer.Option("--force", help="Even while a process consumes for the group.")]
 Group = Annotated[str | None, typer.Option("--group", "-g", metavar="GROUP", help="Only what is this group's.")]
+Values = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME=VALUE", help="Settings, such as max-age=7d; NAME= brings the default back."),
+]
 Count = Annotated[int | None, typer.Option("--count", "-n", metavar="N", help="End after N events.")]
 From = Annotated[str, typer.Option("--from", metavar="WHERE", help="Where to begin; see WHERE.")]
 NewFrom = Annotated[

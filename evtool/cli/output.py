@@ -7,7 +7,7 @@ import stat
 
 from evtool.cli import border
 from evtool.delivery.source import first_lines
-from evtool.errors import StorageError
+from evtool.errors import DataError, StorageError
 from evtool.log import files, line
 
 TYPE_CHECKING = False
@@ -78,8 +78,19 @@ class Output:
     def _rendered(self, lines: bytes) -> bytes:
         if self._render is None:
             return lines.replace(b"\n", self._delimiter)
-        shown = [self._render(text + b"\n") for text in lines.split(b"\n")[:-1]]
+        shown = [self._shown(self._render, text + b"\n") for text in lines.split(b"\n")[:-1]]
         return self._delimiter.join(shown) + self._delimiter
+
+    @staticmethod
+    def _shown(render: Render, text: bytes) -> bytes:
+        """One line as it is shown. Raises DataError for one that is so damaged that nothing can be cut out of it."""
+        try:
+            return render(text)
+        except ValueError as error:
+            start = text[: line.HEAD_LENGTH].decode("utf-8", "backslashreplace")
+            raise DataError(
+                f"a stored line that begins with {start}", "is damaged", hint="see evtool verify"
+            ) from error
 
 
 def failure(error: OSError) -> StorageError:
@@ -133,6 +144,11 @@ def _text(text: bytes) -> bytes:
     return str(orjson.loads(data)).encode()
 
 
+def _field(text: str) -> bytes:
+    """An attribute, on one line: whoever chose it could else make one event look like two."""
+    return border.printable(text).replace("\n", "\\n").encode()
+
+
 def _escaped(part: bytes) -> bytes:
     """The same, with whatever a terminal would obey as an escape."""
     return border.printable(part.decode("utf-8", "backslashreplace")).encode()
@@ -153,8 +169,8 @@ class _Pretty:
         ]
         for name, color in (("topic", _CYAN), ("key", _BOLD), ("type", _CYAN)):
             if name in attributes:
-                fields.append(self._in(color, _escaped(attributes.pop(name).encode())))
-        fields += [self._in(_DIM, _escaped(f"{name}={value}".encode())) for name, value in attributes.items()]
+                fields.append(self._in(color, _field(attributes.pop(name))))
+        fields += [self._in(_DIM, _field(f"{name}={value}")) for name, value in attributes.items()]
         return b"  ".join([*fields, _escaped(line.data_of(text))])
 
     def _in(self, color: bytes, field: bytes) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from evtool.cli import border, home
-from evtool.errors import CorruptionError, NotFoundError
+from evtool.errors import EvtoolError, NotFoundError, UsageError
 from evtool.log import names
 from evtool.stores.where import seconds_of
 
@@ -39,10 +39,15 @@ def chosen(store: FileStore, patterns: list[str]) -> list[str]:
     return sorted(found)
 
 
-class Rows(list["Row"]):
-    """Rows of several topics; `damaged` says whether some of a damaged topic are missing."""
+def is_glob(text: str) -> bool:
+    """Whether this may name several topics."""
+    return names.is_pattern(text)
 
-    damaged = False
+
+class Rows(list["Row"]):
+    """Rows of several topics. exit_code: 0 or, if those of some topic are missing, what says why."""
+
+    exit_code = 0
 
 
 def rows(args: Args, rows_of: Callable[[FileStore, str], list[Row]]) -> Rows:
@@ -59,14 +64,18 @@ def rows(args: Args, rows_of: Callable[[FileStore, str], list[Row]]) -> Rows:
 
 
 def collect(topics: list[str], rows_of: Callable[[str], list[Row]]) -> Rows:
-    """The rows of all these topics. One that is damaged is complained of and does not keep the others back."""
+    """The rows of all these topics. What is wrong with one of several is said, and does not keep the others back."""
     rows = Rows()
     for topic in topics:
         try:
             rows += rows_of(topic)
-        except CorruptionError as error:
+        except UsageError:  # of the command, not of the topic
+            raise
+        except EvtoolError as error:
+            if len(topics) == 1:
+                raise
             border.complain(error.what, error.why, error.hint)
-            rows.damaged = True
+            rows.exit_code = rows.exit_code or error.exit_code
     return rows
 
 

@@ -75,7 +75,7 @@ def _write_table(args: Args, columns: Sequence[Column], rows: Sequence[dict[str,
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column.heading, justify="right" if column.number else "left")
+        table.add_column(column.heading, justify="right" if column.number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_shown(column, row[column.key]) for column in columns))
     color = wants_color(args)

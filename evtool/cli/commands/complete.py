@@ -16,7 +16,7 @@ _AGES = ("10m", "1h", "1d")
 
 
 def run(args: Args) -> int:
-    """Write the words of a kind (topics, groups, where, sinks) that begin with what was typed, one a line."""
+    """Write the words of a kind (topics, groups, where, sinks, settings) that begin with what was typed, one a line."""
     try:
         words = _words(args.kind, open_store(default_location(), allow_network=True))
     except EvtoolError:
@@ -31,6 +31,10 @@ def _words(kind: str, store: FileStore) -> list[str]:
         return topics
     if kind == "sinks":
         return [*_SINKS, *(f"topic:{topic}" for topic in topics)]
+    if kind == "settings":
+        from evtool.log.settings import KNOWN
+
+        return [f"{name}=" for name in KNOWN]
     groups = sorted({group for topic in topics for group in store.groups(topic)})
     if kind == "groups":
         return groups

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def run(args: Args) -> int:
     """Write a row for each dead letter; those that were sent through again only if all are wanted."""
     names.check_name("topic", args.topic)
+    if args.group is not None:
+        names.check_name("group", args.group)
     store = home.open_home(args)
     rows = [
         _row(letter)

@@ -6,7 +6,6 @@ import os
 
 from evtool.cli import home, overview, view
 from evtool.cli.view import Column
-from evtool.errors import CorruptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def run(args: Args) -> int:
         home.note("there are no groups yet; `evtool subscribe TOPIC --group GROUP` makes one")
         return 0
     view.write_rows(args, _COLUMNS, rows)
-    return CorruptionError.exit_code if rows.damaged else 0
+    return rows.exit_code
 
 
 def _members(members: list[dict[str, Any]]) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 def run(args: Args) -> int:
     """Send the chosen dead letters through again; return 1 if one of them cannot be."""
     names.check_name("topic", args.topic)
+    if args.group is not None:
+        names.check_name("group", args.group)
     if (args.offset is None) is not args.all:
         raise UsageError("redrive", "say which: --offset N or --all")
     store = home.open_home(args)

@@ -6,7 +6,6 @@ import os
 
 from evtool.cli import home, overview, view
 from evtool.cli.view import Column
-from evtool.errors import CorruptionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def run(args: Args) -> int:
         for row in rows:
             row["groups"] = " ".join(f"{group}:{lag}" for group, lag in row["groups"].items()) or None
     view.write_rows(args, _COLUMNS, rows)
-    return CorruptionError.exit_code if rows.damaged else 0
+    return rows.exit_code
 
 
 _COLUMNS = (

@@ -1,0 +1,55 @@
+"""evtool repair: mend a damaged topic."""
+
+from __future__ import annotations
+
+import os
+
+from evtool.cli import consent, home, view
+from evtool.cli.view import Column
+from evtool.log import names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from evtool.cli.argv import Args
+    from evtool.log.repair import Step
+
+
+def run(args: Args) -> int:
+    """Say what is to be done, a row a step, and do it if that is wanted; return 1 if it is not."""
+    names.check_name("topic", args.topic)
+    store = home.open_home(args)
+    steps = store.repair(args.topic, dry_run=True)
+    if steps and not args.dry_run:
+        if not (args.yes or args.json):
+            view.write_rows(args, _COLUMNS, [_row(step, done=False) for step in steps])
+        if not consent.is_given(
+            args, f"Carry out {len(steps)} step{'s' if len(steps) > 1 else ''} to repair topic {args.topic}?"
+        ):
+            return 1
+        steps = store.repair(args.topic, dry_run=False)
+    if not steps and not args.quiet and not args.json:
+        home.note(f"{args.topic}: nothing to repair")
+    elif not args.quiet:
+        view.write_rows(args, _COLUMNS, [_row(step, done=not args.dry_run) for step in steps])
+    return 0
+
+
+def _row(step: Step, *, done: bool) -> dict[str, Any]:
+    gone = None if step.gone is None else list(step.gone)
+    return {"file": step.file, "what": step.what, "gone": gone, "kept": step.kept or None, "done": done}
+
+
+def _offsets(gone: list[int]) -> str:
+    first, last = gone
+    return f"{first}" if first == last else f"{first}-{last}"
+
+
+_COLUMNS = (
+    Column("file", "file", os.path.basename, number=False),
+    Column("what", "what", number=False),
+    Column("gone", "offsets gone", _offsets, number=False),
+    Column("kept", "kept in", " ".join, number=False),
+    Column("done", "done", view.yes_or_no, number=False),
+)

@@ -1,0 +1,31 @@
+"""evtool state: the newest event of each key, now or as of a time."""
+
+from __future__ import annotations
+
+from evtool.cli import reading
+from evtool.cli.output import Output
+from evtool.log import names, payload
+from evtool.stores import where
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from evtool.cli.argv import Args
+
+
+def run(args: Args) -> int:
+    """Give out the events in the order of the log."""
+    topic = names.check_name("topic", args.topic)
+    until = where.parse(args.at)
+    output = Output(args)
+    store = reading.open_store(args, [topic], wait=False)
+    end = None if until.kind == "latest" else until.resolve(store, topic)
+    if args.key is None:
+        for lines in store.newest_of_each(topic, end):
+            output.deliver(lines, _ignore)
+    elif newest := store.newest_of(topic, payload.encode_string(args.key), end):
+        output.deliver(newest, _ignore)
+    return 0
+
+
+def _ignore(_lines: bytes | None) -> None:
+    """Nobody keeps account of what was shown."""

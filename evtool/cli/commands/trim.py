@@ -1,0 +1,77 @@
+"""evtool trim: remove the oldest events of topics."""
+
+from __future__ import annotations
+
+from evtool.cli import consent, home, overview, view
+from evtool.cli.view import Column
+from evtool.errors import UsageError
+from evtool.stores import where
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from evtool.cli.argv import Args
+    from evtool.log.retention import Trimming
+    from evtool.stores.file import FileStore
+
+
+def run(args: Args) -> int:
+    """Trim what was asked for, if that is wanted, and say what went; return 1 if it is not wanted.
+
+    What a topic's own limits say needs no consent: it was given when they were set.
+    """
+    if args.before is not None and not args.topics:
+        raise UsageError("trim", "--before wants to know which topics", hint="name them, or '*' for all")
+    position = None if args.before is None else where.parse(args.before)
+    refused = False
+
+    def trim(store: FileStore, topic: str) -> list[dict[str, Any]]:
+        nonlocal refused
+        before = None if position is None else position.begin(store, topic)
+        found = store.trimming(topic, before)
+        losers = store.losers(topic, found.end) if found.segments else {}
+        if not args.dry_run and found.segments:
+            if before is not None and not consent.is_given(args, _question(topic, found, losers)):
+                refused = True
+                return []
+            found = store.trim(topic, before)
+        if not args.quiet:
+            for group, count in losers.items():
+                home.note(f"{topic}: group {group} {'would lose' if args.dry_run else 'lost'} {count} events")
+        return [_row(topic, found, losers, args)] if found.segments or args.topics else []
+
+    rows = overview.rows(args, trim)
+    if not args.quiet:
+        view.write_rows(args, _COLUMNS, rows)
+    return rows.exit_code or int(refused)
+
+
+def _row(topic: str, found: Trimming, losers: dict[str, int], args: Args) -> dict[str, Any]:
+    return {
+        "topic": topic,
+        "first": found.first,
+        "to": found.end,
+        "events": found.end - found.first,
+        "segments": found.segments,
+        "bytes": found.size,
+        "groups": losers if args.json else (" ".join(f"{name}:{lost}" for name, lost in losers.items()) or None),
+        "done": not args.dry_run,
+    }
+
+
+def _question(topic: str, found: Trimming, losers: dict[str, int]) -> str:
+    loss = f", of which {' and '.join(f'group {name} has not handled {lost}' for name, lost in losers.items())}"
+    return f"Remove {found.end - found.first} events of topic {topic}{loss if losers else ''}?"
+
+
+_COLUMNS = (
+    Column("topic", "topic", number=False),
+    Column("first", "from"),
+    Column("to", "to"),
+    Column("events", "events", view.number),
+    Column("segments", "segments", view.number),
+    Column("bytes", "size", view.size),
+    Column("groups", "groups:lost", number=False),
+    Column("done", "done", view.yes_or_no, number=False),
+)
