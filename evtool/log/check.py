@@ -34,7 +34,7 @@ _OFFSET_AND_TIME = (
 _BEGINNING = re.compile(_OFFSET_AND_TIME)
 _HEAD = re.compile(
     _OFFSET_AND_TIME + rb'(?:,"crc":"([0-9a-f]{8})")?'
-    rb'(?:,"(?!(?:offset|time|crc|data)":)[a-z][a-z0-9]{0,19}":"(?:[^"\\\n]|\\[^\n])*")*,"data":',
+    rb'(?:,"(?!(?:offset|time|crc|data)":)[a-z][a-z0-9]{0,19}":"[^"\\\n]*(?:\\[^\n][^"\\\n]*)*")*,"data":',
     re.MULTILINE,
 )
 

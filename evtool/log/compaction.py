@@ -274,7 +274,7 @@ class _Round:
         last = line.offset_of(segment.last_line(segment.size())[1])
         with self._sums() as sums:
             sums.add_gap(segment.first, last)
-            sums.retire([segment.first])
+            sums.retire(segment.first)
             sums.sync()
         name = names.segment_name(segment.first)
         self._while_in_place(segment, lambda: os.unlink(name, dir_fd=self._topic.fd))
@@ -285,11 +285,15 @@ class _Round:
         with self._sums() as sums:
             sums.add(segment.first, digest)
             sums.sync()
-        if not self._while_in_place(segment, lambda: self._topic.rename(name + SUFFIX, name)):
+        is_done = self._while_in_place(segment, lambda: self._topic.rename(name + SUFFIX, name))
+        if not is_done:
             os.unlink(name + SUFFIX, dir_fd=self._topic.fd)
         self._topic.sync()
         with self._sums() as sums:
-            sums.retire([segment.first], but=digest)
+            if is_done:
+                sums.retire(segment.first, but=digest)
+            else:
+                sums.retire(segment.first, only=digest)
 
     @contextmanager
     def _sums(self) -> Iterator[seals.Sums]:

@@ -26,8 +26,8 @@ _SECOND = 0xFFFFFFFF
 _SALT = os.urandom(8)
 _NULL = b',"data":null}'
 _KEY = re.compile(
-    rb'^\{"offset":[0-9]+,"time":"[^"\n]*"(?:,"(?!key":|data":)[a-z][a-z0-9]*":"(?:[^"\\\n]|\\[^\n])*")*'
-    rb',(?:"key":("(?:[^"\\\n]|\\[^\n])*")|"data":)',
+    rb'^\{"offset":[0-9]+,"time":"[^"\n]*"(?:,"(?!key":|data":)[a-z][a-z0-9]*":"[^"\\\n]*(?:\\[^\n][^"\\\n]*)*")*'
+    rb',(?:"key":("[^"\\\n]*(?:\\[^\n][^"\\\n]*)*")|"data":)',
     re.MULTILINE,
 )
 

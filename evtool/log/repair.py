@@ -320,7 +320,7 @@ class _Plan:
             sums.mend()
             for seal in sums.seals[good:]:
                 if seal.is_live and not self._is_as_sealed(seal):
-                    sums.retire([seal.first], but=None)
+                    sums.retire(seal.first, only=seal.digest)
 
     def _is_as_sealed(self, seal: Seal) -> bool:
         try:

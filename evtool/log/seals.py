@@ -230,10 +230,10 @@ class Sums:
         files.write_all_at(self._fd, entry, whole)
         self.seals.append(Seal(entry, whole))
 
-    def retire(self, firsts: Collection[int], *, but: str | None = None) -> None:
-        """Say that these segments are no more what was sealed; but for those with this digest."""
+    def retire(self, first: int, *, but: str | None = None, only: str | None = None) -> None:
+        """Say that a segment is no more what was sealed: in all its seals, in those but this digest, or only in this."""
         for seal in self.seals:
-            if seal.is_live and seal.first in firsts and seal.digest != but:
+            if seal.is_live and seal.first == first and seal.digest != but and only in (None, seal.digest):
                 files.write_all_at(self._fd, _RETIRED, seal.position)
                 seal.is_live = False
 
@@ -313,7 +313,7 @@ def settle(topic: Directory, known: Known) -> None:
             continue
         if there in known.live[first]:
             with Sums(topic) as sums:
-                sums.retire([first], but=there)
+                sums.retire(first, but=there)
 
 
 def _seal(topic: Directory, segment: Segment, gaps: Gaps) -> bool:

@@ -96,4 +96,4 @@ def _add_watch(fd: int, path: str) -> bool:
 def _libc() -> Any:  # ctypes makes up its functions as they are asked for
     import ctypes
 
-    return ctypes.CDLL(None, use_errno=True)
+    return ctypes.CDLL(None)

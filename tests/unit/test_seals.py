@@ -27,7 +27,8 @@ steps = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.integers(0, 6), digests),
         st.tuples(st.just("gap"), st.integers(0, 6), st.integers(6, 9)),
-        st.tuples(st.just("retire"), st.sets(st.integers(0, 6), max_size=3), st.one_of(st.none(), digests)),
+        st.tuples(st.just("retire"), st.integers(0, 6), st.one_of(st.none(), digests)),
+        st.tuples(st.just("retire only"), st.integers(0, 6), digests),
         st.tuples(st.just("trim"), st.sets(st.integers(0, 6), max_size=3), st.none()),
     ),
     max_size=10,
@@ -56,12 +57,12 @@ def apply(directory: Directory, done: list[tuple[str, object, object]]) -> list[
                 digest = hashlib.sha256(b"%d-%d" % (one, other)).hexdigest()
                 if digest not in [known for _, known, gap, _ in model if gap]:
                     model.append((one, digest, True, False))  # type: ignore[arg-type]
-            else:
+            elif what == "retire":
                 sums.retire(one, but=other)  # type: ignore[arg-type]
-                model = [
-                    (f, d, gap, live and (f not in one or d == other))  # type: ignore[operator]
-                    for f, d, gap, live in model
-                ]
+                model = [(f, d, gap, live and (f != one or d == other)) for f, d, gap, live in model]
+            else:
+                sums.retire(one, only=other)  # type: ignore[arg-type]
+                model = [(f, d, gap, live and (f, d) != (one, other)) for f, d, gap, live in model]
     return model
 
 

@@ -64,6 +64,21 @@ def test_an_expectation_that_does_not_hold_stores_nothing(log: TopicLog, tmp_pat
     assert list(log.append_whole([[b"2"], [], [b"3"]], line.DATA, expect=1)) == [1, 2]
 
 
+def test_of_events_with_ids_those_that_are_new_are_stored(log: TopicLog, tmp_path: Path) -> None:
+    bodies = [b'"id":"%b","data":1' % name for name in (b"a", b"b", b"a", b"c")]
+    assert list(log.append(bodies[:2], ids=["a", "b"])) == [0, 1]
+    assert list(log.append(bodies[2:], ids=["a", "c"])) == [0, 2]
+    before = content(tmp_path)
+    assert list(log.append(bodies, ids=["a", "b", "a", "c"])) == [0, 1, 0, 2]
+    assert content(tmp_path) == before
+    assert [line.body_of(text) for text in before.splitlines(keepends=True)] == [bodies[0], bodies[1], bodies[3]]
+    common = [b'1,"id":"x"}', b'2,"id":"y"}']
+    assert list(log.append(common, b'"data":{"n":', ids=[None, None])) == [3, 4]
+    (tmp_path / "t" / "topic.json").write_text('{"dedupe":1e-9}')
+    other = TopicLog(log.directory, "t")
+    assert list(other.append(bodies[:1], ids=["a"])) == [5]
+
+
 def test_a_lock_that_is_held_is_waited_for_so_long(log: TopicLog, other: TopicLog) -> None:
     log.lock()
     waits: list[None] = []
