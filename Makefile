@@ -3,6 +3,8 @@
 # make lint      format, lint, types, and that all that is generated is current
 # make check     everything that must hold before a commit
 # make bench     the figures, as ratios against things that stand still
+# make torture   kills, power cuts, failing and full disks, row by row; MINUTES=60 says for how long
+# make mutants   changes the log's code, mutant by mutant, to see whether the tests notice; MINUTES=60 MODULES="line topic"
 # make generate  argument table, completions and OPTIONS of the man pages, from the declaration in evtool/cli/app.py
 #
 # Needs GNU make and Python 3.11 or newer; everything else goes into .venv. PYTHON=… chooses another Python.
@@ -11,6 +13,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST_ARGS ?= -n auto
+MINUTES ?= 60
 
 # The first Python that is new enough; asked for only when .venv is made.
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -20,7 +23,7 @@ PYTHON ?= $(shell for one in python3 python3.13 python3.12 python3.11; do \
 # A start must not pay for compiling, so nobody may forbid Python to keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint check generate bench clean
+.PHONY: demo test lint check generate bench torture mutants clean
 
 # Made anew when pyproject.toml changed, and when the last attempt did not come to its end.
 $(READY): pyproject.toml
@@ -61,6 +64,15 @@ bench: $(READY)
 	$(BIN)/python -m compileall -q evtool
 	$(BIN)/python -m tests.bench
 
+torture: $(READY)
+	$(BIN)/python -m compileall -q evtool
+	$(BIN)/python -m tests.faults --minutes $(MINUTES)
+
+# mutmut is wanted here alone, and brings much with it.
+mutants: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group mutants
+	$(BIN)/python -m tests.mutants --minutes $(MINUTES) $(MODULES)
+
 clean:
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -231,7 +231,7 @@ class Sums:
         self.seals.append(Seal(entry, whole))
 
     def retire(self, first: int, *, but: str | None = None, only: str | None = None) -> None:
-        """Say that a segment is no more what was sealed: in all its seals, in those but this digest, or only in this."""
+        """Say that a segment is no more what was sealed: in all its seals, in all but one digest, or only in one."""
         for seal in self.seals:
             if seal.is_live and seal.first == first and seal.digest != but and only in (None, seal.digest):
                 files.write_all_at(self._fd, _RETIRED, seal.position)

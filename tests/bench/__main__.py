@@ -19,7 +19,7 @@ from tests.bench.measure import Bench, Row, SkippedError, skipped, temporary_dir
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NAMES = ("start", "bulk", "replay", "follow", "contention", "dedupe", "delivery")
+NAMES = ("start", "bulk", "replay", "follow", "contention", "dedupe", "delivery", "care")
 _HEAD = ("work", "evtool", "beside", "ratio", "goal", "reached")
 
 

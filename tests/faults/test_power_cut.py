@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults import history, power_cut
+from tests.faults import history, outage, power_cut
+from tests.faults.alone import alone
 from tests.faults.crowd import Run, event
 from tests.faults.history import Producer, Violation
 from tests.faults.kill_at_call import on
 from tests.faults.power_cut import DROP_ALL, FLUSH_JOURNAL, Disk
-from tests.faults.scale import scaled
+from tests.faults.scale import scaled, seeded
 from tests.faults.without import Without
 from tests.program import Program, wait_until
 from tests.topics import committed, small_segments
@@ -54,7 +55,7 @@ def check_cuts(disk: Disk, evtool: Program, flag: int, cuts: int) -> None:
 
 @pytest.mark.parametrize("flag", [DROP_ALL, FLUSH_JOURNAL])
 def test_no_acknowledged_event_is_lost(disk: Disk, evtool: Program, flag: int) -> None:
-    check_cuts(disk, evtool, flag, scaled(4))
+    check_cuts(disk, evtool, flag, scaled(2))
 
 
 def test_control_without_syncs_acknowledged_events_are_lost(disk: Disk, evtool: Program) -> None:
@@ -114,3 +115,15 @@ def test_a_commit_never_stands_on_events_that_are_not_on_disk(disk: Disk, evtool
 def test_control_a_commit_without_a_sync_shows(disk: Disk, evtool: Program, protection: str, what: str) -> None:
     with pytest.raises(Violation, match=what):
         check_commits(disk, Without(evtool.home, protection))
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_outages_lose_nothing_acknowledged(tmp_path: Path, kind: str) -> None:
+    if why := power_cut.why_not(kind):
+        pytest.skip(why)
+    assert alone(outage.cut, tmp_path, seeded(), outage.KINDS.index(kind), scaled(16))["cuts"] == scaled(16)
+
+
+def test_control_outages_show_a_missing_sync(tmp_path: Path) -> None:
+    with pytest.raises(Violation):
+        alone(outage.cut, tmp_path, seeded(), outage.KINDS.index("ext4"), 20, protection="sync")

@@ -1,4 +1,4 @@
-"""Twelve producers killed at random: nothing acknowledged is lost, and whoever comes next heals what they left."""
+"""Producers killed at random: nothing acknowledged is lost, and whoever comes next heals what they left."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults import history
+from tests.faults.alone import alone
 from tests.faults.crowd import Crowd, twelve
 from tests.faults.history import Producer, Violation
+from tests.faults.random_kill import kill
 from tests.faults.scale import scaled, seeded
 from tests.faults.without import Without
+from tests.running import linux
 from tests.topics import small_segments
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.program import Program
 
 
@@ -43,3 +48,15 @@ def check_until_they_collide(evtool: Program) -> None:
 def test_control_producers_without_a_lock_destroy_each_others_events(evtool: Program) -> None:
     with pytest.raises(AssertionError):
         check_until_they_collide(evtool)
+
+
+@linux
+def test_nothing_acknowledged_is_lost_by_hundreds_of_kills(tmp_path: Path) -> None:
+    assert alone(kill, tmp_path, seeded(), scaled(400))["kills"] == scaled(400)
+
+
+@linux
+@pytest.mark.parametrize(("protection", "what"), [("lock", "."), ("healing", "no event")])
+def test_control_hundreds_of_kills_show_what_is_missing(tmp_path: Path, protection: str, what: str) -> None:
+    with pytest.raises(Violation, match=what):
+        alone(kill, tmp_path, seeded(), 1000, protection=protection)
