@@ -348,13 +348,17 @@ def _mode(topic: Directory, first: int) -> int:
         return 0
 
 
-def after_roll(topic: Directory) -> None:
+def after_roll(topic: Directory, size: int = 0) -> None:
     """Seal what a roll has left: here if it is little, else in a process that nobody waits for.
+
+    size: of the segment that was finished, if that is known: then a large one is not looked for.
 
     Sealing that fails is no failure of the append: it is made up for at the next roll.
     """
     try:
-        waiting = sum(os.lstat(names.segment_name(first), dir_fd=topic.fd).st_size for first in unsealed(topic))
+        waiting = size
+        if size <= _SMALL:
+            waiting = sum(os.lstat(names.segment_name(first), dir_fd=topic.fd).st_size for first in unsealed(topic))
         if waiting <= _SMALL:
             seal_all(topic)
         elif sys.executable:

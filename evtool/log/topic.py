@@ -34,7 +34,7 @@ class TopicLog:
     """
 
     __slots__ = (
-        "_active", "_carry", "_has_rolled", "_lock_fd", "_next", "_notify", "_pid", "_removed", "_settings", "_size",
+        "_active", "_carry", "_lock_fd", "_next", "_notify", "_pid", "_removed", "_rolled", "_settings", "_size",
         "_time", "_unsynced", "directory", "name",
     )  # fmt: skip
 
@@ -46,7 +46,7 @@ class TopicLog:
         self._lock_fd = -1
         self._pid = 0
         self._unsynced: list[Segment] = []
-        self._has_rolled = False  # since the lock was taken
+        self._rolled = 0  # bytes of the segment that was finished since the lock was taken
         self._removed: list[Segment] = []  # segments that were trimmed meanwhile: closing them frees their space
         # What the last append left, valid as long as the active segment has `_size` bytes and is not sealed:
         self._active: Segment | None = None
@@ -184,12 +184,12 @@ class TopicLog:
     def _unlock(self) -> None:
         """Give the lock back, and see to what a roll leaves to be done."""
         unlock(self._lock_fd)
-        if self._has_rolled:
+        if self._rolled:
             from evtool.log import seals
 
-            self._has_rolled = False
+            size, self._rolled = self._rolled, 0
             self._removed = []
-            seals.after_roll(self.directory)
+            seals.after_roll(self.directory, size)
 
     # What follows is done under the lock.
 
@@ -375,7 +375,7 @@ class TopicLog:
         except OSError as error:
             raise segment.shut(error) from error
         os.fchmod(segment.fd, files.SEALED_MODE)
-        self._has_rolled = True
+        self._rolled = segment.size()
         if segment in self._unsynced:
             self._unsynced.remove(segment)
 
