@@ -78,11 +78,13 @@ def committed(program: Program, topic: str = "t", group: str = "g") -> int | Non
     return int(json.loads(lines[-1])["committed"]) if lines else None
 
 
-def write_commit(program: Program, offset: int, topic: str = "t", group: str = "g") -> None:
-    """Let a group have committed this offset."""
+def write_commit(
+    program: Program, offset: int, topic: str = "t", group: str = "g", *, seconds: float | None = None
+) -> None:
+    """Let a group have committed this offset: now, or so many seconds after the epoch."""
     path = commits_file(program, topic, group)
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    path.write_text(f'{{"committed":{offset},"time":"{moment(1e9)}"}}\n')
+    path.write_text(f'{{"committed":{offset},"time":"{moment(seconds or time.time())}"}}\n')
     path.chmod(0o600)
 
 

@@ -74,22 +74,6 @@ def next_offset(directory: Directory) -> int:
     return Bounds(directory).next
 
 
-def make_durable(directory: Directory) -> int:
-    """Make everything that is in the log durable, whoever appended it; return the offset up to which that is so.
-
-    Raises SyncError; then the log takes no more events.
-    """
-    return _while_it_changes(directory, _make_durable)
-
-
-def _make_durable(directory: Directory) -> int:
-    end = next_offset(directory)
-    firsts = segment_offsets(directory)
-    if firsts:  # those before the last are since they were sealed
-        Segment(directory, firsts[-1]).sync()
-    return end
-
-
 def first_offset(directory: Directory) -> int:
     """The offset of the earliest event that is left."""
     return min(segment_offsets(directory), default=0)
@@ -141,10 +125,16 @@ def _offset_back(directory: Directory, count: int) -> int:
 
 def time_at(directory: Directory, offset: int) -> bytes | None:
     """The time of the first event with this offset or a higher one, or None."""
-    return _while_it_changes(directory, lambda topic: _time_at(topic, offset))
+    found = event_at(directory, offset)
+    return None if found is None else found[1]
 
 
-def _time_at(directory: Directory, offset: int) -> bytes | None:
+def event_at(directory: Directory, offset: int) -> tuple[int, bytes] | None:
+    """Offset and time of the first event with this offset or a higher one, or None."""
+    return _while_it_changes(directory, lambda topic: _event_at(topic, offset))
+
+
+def _event_at(directory: Directory, offset: int) -> tuple[int, bytes] | None:
     firsts = segment_offsets(directory)
     at_or_below = [first for first in firsts if first <= offset]
     for first in at_or_below[-1:] + [first for first in firsts if first > offset]:
@@ -152,7 +142,7 @@ def _time_at(directory: Directory, offset: int) -> bytes | None:
         end = segment.end_of_lines(segment.size())
         position = segment.find_offset(end, offset)
         if position < end:
-            return _time_in(segment, position)
+            return _offset_in(segment, position), _time_in(segment, position)
     return None
 
 

@@ -91,11 +91,12 @@ class Member:
 class State:
     """What a commit log says, line by line: see the module."""
 
-    __slots__ = ("again", "committed", "handled", "members", "seeks", "time")
+    __slots__ = ("again", "committed", "handled", "members", "reached", "seeks", "time")
 
     def __init__(self) -> None:
         self.committed: int | None = None
         self.time = b""
+        self.reached = b""  # when `committed` became what it is
         self.handled = Ranges()
         self.again = Ranges()
         self.members: dict[str, Member] = {}
@@ -103,6 +104,12 @@ class State:
 
     def apply(self, commit: Commit) -> None:
         """Take in one more line."""
+        before = self.committed
+        self._apply(commit)
+        if self.committed != before:
+            self.reached = commit.time
+
+    def _apply(self, commit: Commit) -> None:
         fields = commit.fields
         self.time = commit.time
         if fields is None:
@@ -288,6 +295,7 @@ class Commits:
         self._limit = _LARGEST
         self._dirty = False
         self._is_suspect = False  # a sync of the file failed
+        self.not_before = b""  # a time (27 bytes) that no commit may be earlier than, whatever the clock says
         self._turn_fd = consumers.open(names.group_turn_name(group), os.O_RDWR | os.O_CREAT)
         with self:  # damage is found out now
             pass
@@ -321,7 +329,7 @@ class Commits:
 
         Raises StorageError; then nothing of it is said.
         """
-        commit = Commit(committed, line.stamp(time.time_ns()), fields)
+        commit = Commit(committed, max(line.stamp(time.time_ns()), self.not_before), fields)
         text = render(committed, commit.time, fields)
         if self._fd < 0:
             self._create()

@@ -12,7 +12,9 @@ import time
 
 from evtool.errors import CorruptionError
 from evtool.log import check, damaged, files, line, names, offsets, seals
+from evtool.log.bounds import next_offset
 from evtool.log.lock import lock, unlock
+from evtool.log.rewound import rewound
 from evtool.log.salvage import Salvage, edited, joined
 from evtool.log.seals import Known
 from evtool.log.segment import Segment
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evtool.log.files import Directory
+    from evtool.log.offsets import State
     from evtool.log.salvage import Edit
     from evtool.log.seals import Seal
 
@@ -216,8 +219,20 @@ class _Plan:
                 what = "none of its lines is a commit; the group begins again at the earliest event"
                 self.steps.append(Step(path, what, self._begin_anew(group)))
                 continue
-            if commits:
-                self._floor = max(self._floor, commits[-1].committed)
+            state = offsets.state_of(commits)
+            self._floor = max(self._floor, state.committed or 0)
+            self._look_at_place(f"{consumers.path}/{names.commits_name(group)}", group, state)
+
+    def _look_at_place(self, path: str, group: str, state: State) -> None:
+        """Let a group whose log was restored under it have what came since."""
+        try:
+            found = rewound(self._topic, state)
+            end = next_offset(self._topic)
+        except CorruptionError:  # of which there is a step already: run again after it
+            return
+        if found is not None and found[1] < end:
+            what = f"it {found[0]}; the group goes on with offset {found[1]}"
+            self.steps.append(Step(path, what, self._move(group, found[1])))
 
     # What the steps do
 
@@ -257,6 +272,16 @@ class _Plan:
             commits = offsets.Commits(consumers, group)
             with commits:
                 commits.write(min(segment_offsets(self._topic), default=0))
+            commits.sync()
+
+        return do
+
+    def _move(self, group: str, offset: int) -> Callable[[Step], None]:
+        def do(_: Step) -> None:
+            commits = offsets.Commits(self._topic.subdirectory(offsets.DIRECTORY_NAME), group)
+            commits.not_before = commits.state.time
+            with commits:
+                commits.write(offset, {"seek": str(commits.state.seeks + 1)})
             commits.sync()
 
         return do

@@ -366,6 +366,9 @@ class TopicLog:
             from evtool.log import retention
 
             self._removed = retention.enforce(self.directory, self.settings)
+            space = os.statvfs(self.directory.fd)
+            if space.f_bavail * space.f_frsize < self.settings.segment_bytes:
+                self._removed = []  # whoever waits for the lock waits for their space too
 
     def _seal(self) -> None:
         assert self._active is not None

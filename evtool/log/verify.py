@@ -12,9 +12,9 @@ import os
 
 from evtool.errors import ConditionError, ConfigurationError, CorruptionError, StorageError
 from evtool.log import check, files, line, names, offsets, seals, settings
-from evtool.log.bounds import next_offset
 from evtool.log.check import Course, Problem
 from evtool.log.lock import lock, unlock
+from evtool.log.rewound import rewound
 from evtool.log.seals import Known
 from evtool.log.segment import Segment
 from evtool.log.topic import LOCK_NAME, segment_offsets
@@ -288,19 +288,14 @@ def _check_groups(topic: Directory, report: Report) -> None:
         except StorageError as error:
             report.problems.append((path, Problem(UNREADABLE, error.why, 0, 0, 0)))
             continue
-        committed = commits[-1].committed if commits else 0
-        end = report.next if committed <= report.next else max(report.next, _end_of(topic))
-        if committed > end:
-            what = f"the group has committed offset {committed}, and the log ends before {end}"
-            report.problems.append((path, Problem(BEYOND, what, 0, 0, 0, (end, committed - 1))))
-
-
-def _end_of(topic: Directory) -> int:
-    """The next offset as of now, if that can be found."""
-    try:
-        return next_offset(topic)
-    except CorruptionError:
-        return 0
+        state = offsets.state_of(commits)
+        try:
+            found = rewound(topic, state)
+        except CorruptionError:  # that is told where it is
+            continue
+        if found is not None and state.committed is not None:
+            span = (found[1], state.committed - 1)
+            report.problems.append((path, Problem(BEYOND, f"the group {found[0]}", 0, 0, 0, span)))
 
 
 def _check_settings(topic: Directory, report: Report) -> None:

@@ -213,7 +213,7 @@ class FileStore:
         self._topics.rename(topic, gone)
         self._topics.sync()
         rmtree(f"{self._topics.path}/{gone}")
-        for name in self._topics.names():  # what one that was killed has left
+        for name in self._topics.subdirectories():  # what one that was killed has left
             if name.startswith(".") and name.endswith(".removed"):
                 self._sweep(name)
 

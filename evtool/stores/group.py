@@ -6,7 +6,9 @@ import fcntl
 import os
 
 from evtool.errors import BusyError, ConditionError, NotFoundError
-from evtool.log import bounds, lock, names, offsets, retention
+from evtool.log import lock, names, offsets, retention
+from evtool.log.durable import Durable
+from evtool.log.rewound import rewound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class FileGroup:
         self._seeks = 0
         self._is_known = False
         self._doing = ""
-        self._durable = 0  # everything in the log before this offset is on disk
+        self._durable = Durable(topic)
         self.introduction: dict[str, str] = {}
 
     def __del__(self) -> None:
@@ -76,17 +78,18 @@ class FileGroup:
     def committed(self) -> int | None:
         """The offset of the next event that the group will get; None for a group that is new. Acquired groups only.
 
-        Raises ConditionError if that lies behind the end of the log: something was lost or put back.
+        Raises ConditionError if the log is not the one that the group has seen: something was lost or put back.
         """
-        committed = self._held.committed
-        if committed is not None and committed > (end := bounds.next_offset(self._directory)):
-            raise ConditionError(
-                f"{self.topic}, group {self.name}",
-                f"has committed offset {committed}, but the log ends before {end}",
-                hint=f"was the log restored or trimmed? Move the group: evtool seek {self.topic}"
-                f" --group {self.name} --to latest",
-            )
-        return committed
+        found = rewound(self._directory, self._held.state)
+        if found is None:
+            return self._held.committed
+        why, first = found
+        raise ConditionError(
+            f"{self.topic}, group {self.name}",
+            why,
+            hint="was the log restored? To go on with what came since:"
+            f" evtool seek {self.topic} --group {self.name} --to {first}",
+        )
 
     @property
     def is_new(self) -> bool:
@@ -125,12 +128,9 @@ class FileGroup:
             log.handle(handled)
 
     def make_durable(self, offset: int) -> None:
-        """Make everything before `offset` durable. Nothing is said of events that a power cut may take back.
-
-        Else others would get their offsets, and the group would pass them over. Raises SyncError.
-        """
-        if offset > self._durable:
-            self._durable = bounds.make_durable(self._directory)
+        """Make everything before `offset` durable, before anything is said of it. Raises SyncError."""
+        self._durable.reach(offset)
+        self._held.not_before = self._durable.time
 
     def say(self, **fields: str) -> None:
         """Say something else as this member, such as what it is doing."""
@@ -225,7 +225,9 @@ def is_active(topic: Directory, group: str) -> bool:
 def seek(topic: Directory, group: str, offset: int) -> None:
     """Let the group begin anew at `offset`; a process that consumes for it goes on there. Durable on return."""
     log = _log(topic, group)
-    bounds.make_durable(topic)
+    durable = Durable(topic)
+    durable.reach(max(1, offset))
+    log.not_before = durable.time
     with log:
         log.write(offset, {"seek": str(log.state.seeks + 1)})
     log.sync()
@@ -287,8 +289,7 @@ class Deputy:
         self._topic = os.path.basename(topic.path)
         self._group = group
         self._member = member
-        self._directory = topic
-        self._durable = 0
+        self._durable = Durable(topic)
         self._log = _log(topic, group)
 
     @property
@@ -298,10 +299,10 @@ class Deputy:
 
     def commit(self, offset: int) -> None:
         """Everything before `offset` is handled. Raises ConditionError if another one consumes for the group by now."""
+        self._make_durable(offset)
         with self._log as log:
             self._check(log)
             if offset > self.committed:
-                self._make_durable(offset)
                 log.write(offset)
 
     def finish(self) -> None:
@@ -318,8 +319,8 @@ class Deputy:
         self._log.sync()
 
     def _make_durable(self, offset: int) -> None:
-        if offset > self._durable:
-            self._durable = bounds.make_durable(self._directory)
+        self._durable.reach(offset)
+        self._log.not_before = self._durable.time
 
     def _check(self, log: offsets.Commits) -> offsets.Member:
         member = log.state.members.get(self._member)

@@ -6,9 +6,9 @@ import os
 
 from evtool.errors import CorruptionError
 from evtool.log import names, offsets, retention
-from evtool.log.bounds import next_offset
 from evtool.log.offsets import SHARED
 from evtool.log.ranges import Ranges
+from evtool.log.rewound import rewound
 from evtool.log.settings import CONSUMED
 from evtool.stores.finding import ADVICE, PROBLEM, Finding
 from evtool.stores.group import is_active
@@ -56,9 +56,8 @@ def _place(topic: Topic, group: str, state: State, first: int) -> Iterator[Findi
     """A group that stands where there is nothing: beyond the end, or before the earliest event."""
     committed = state.committed or 0
     seek = f"evtool seek {topic.name} --group {group} --to"
-    if committed > (end := next_offset(topic.directory)):
-        why = f"has committed offset {committed}, but the log ends before {end}"
-        yield Finding(PROBLEM, _what(topic, group), why, f"{seek} latest")
+    if found := rewound(topic.directory, state):
+        yield Finding(PROBLEM, _what(topic, group), found[0], f"{seek} {found[1]}")
     elif not _ticks_off(topic, group) and (count := _missed(state, committed, first)):
         why = f"will miss {count} events, which were trimmed or compacted away before it had handled them"
         yield Finding(PROBLEM, _what(topic, group), why, f"{seek} earliest")

@@ -108,7 +108,7 @@ def test_a_row_in_a_pipe_has_four_fields_and_problems_come_first(evtool: Program
     assert (result.code, result.err) == (1, "")
     path = evtool.segments("t")[0]
     assert result.lines == [
-        "problem\tt, group g\thas committed offset 7, but the log ends before 1\tevtool seek t --group g --to latest",
+        "problem\tt, group g\thas committed offset 7, but the log ends before 1\tevtool seek t --group g --to 1",
         f"advice\t{path}\tothers may read it\tchmod 600 {path}",
     ]
     assert list(json.loads(doctor(evtool, "--json").lines[0])) == ["severity", "what", "why", "mend"]
@@ -121,7 +121,7 @@ def test_on_a_terminal_the_command_has_a_line_of_its_own(evtool: Program) -> Non
     shown = on_terminal(evtool, "doctor", "--color=always").splitlines()[:2]
     assert shown == [
         "\x1b[31mproblem \x1b[0m t, group g: has committed offset 7, but the log ends before 1",
-        "         evtool seek t --group g --to latest",
+        "         evtool seek t --group g --to 1",
     ]
     (evtool.topic("t") / "\x1b[1m.new").touch(0o600)
     assert "/t/\\x1b[1m.new: left by" in on_terminal(evtool, "doctor", "--color=never")
@@ -154,7 +154,7 @@ def test_a_topic_that_is_damaged_does_not_hide_the_others(evtool: Program) -> No
         evtool.segments(topic)[0].write_bytes(b"this is no event\n")
     (evtool.topic("a") / "topic.json").mkdir(0o700)
     assert sorted((one["what"], one["mend"]) for one in findings(evtool) if "group" in one["what"]) == [
-        ("c, group g", "evtool seek c --group g --to latest")
+        ("c, group g", "evtool seek c --group g --to 1")
     ]
     assert {one["mend"] for one in findings(evtool) if "jsonl" in one["what"]} == {
         "evtool repair a",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import TYPE_CHECKING
 
 from tests.doctor import finding, findings, locked, mend, segments_of, text_of
 from tests.program import Program, wait_until
 from tests.running import Running, linux
-from tests.topics import append, commits_file, moment, numbers, write_commit
+from tests.topics import append, commits_file, numbers, write_commit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,9 +99,9 @@ def test_a_command_that_cannot_be_told_from_the_commits_is_left_open(evtool: Pro
 
 def test_a_group_that_nobody_serves_and_that_keeps_segments_from_going_is_found(evtool: Program) -> None:
     segments_of(evtool, "t", "retention=consumed")
-    write_commit(evtool, 1)
-    _commit_now(evtool, "behind", 1)
-    _commit_now(evtool, "ahead", 10)
+    write_commit(evtool, 0, seconds=1e9)
+    write_commit(evtool, 1, group="behind")
+    write_commit(evtool, 10, group="ahead")
     found = finding(evtool)
     assert (found["severity"], found["what"]) == ("advice", "t, group behind")  # the first one has lapsed long ago
     assert found["mend"] == "evtool rm t --group behind"
@@ -112,9 +111,3 @@ def test_a_group_that_nobody_serves_and_that_keeps_segments_from_going_is_found(
         assert findings(evtool) == []
     mend(evtool, finding(evtool), "--yes")
     assert findings(evtool) == []
-
-
-def _commit_now(evtool: Program, group: str, offset: int) -> None:
-    write_commit(evtool, offset, group=group)
-    path = commits_file(evtool, group=group)
-    path.write_text(path.read_text().replace(moment(1e9), moment(time.time())))

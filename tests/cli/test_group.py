@@ -352,6 +352,51 @@ def test_a_group_beyond_the_end_is_refused_and_said(evtool: Program) -> None:
     assert commits_file(evtool).read_bytes() == before
 
 
+def restored(evtool: Program, more: int) -> None:
+    """A log of 20 events that a group has handled, put back to its first 10, and so many others appended since."""
+    append(evtool, "t", *numbers(1, 10))
+    (segment,) = evtool.segments("t")
+    backup = segment.read_bytes()
+    append(evtool, "t", *numbers(11, 20))
+    assert evtool("subscribe", "t", "-g", "g", "--from=earliest", "--drain").code == 0
+    segment.write_bytes(backup)
+    append(evtool, "t", *numbers(101, 100 + more))
+
+
+@pytest.mark.parametrize("more", [3, 12])
+def test_events_that_get_offsets_anew_in_a_restored_log_are_not_passed_over(evtool: Program, more: int) -> None:
+    """Be the log shorter or longer by now than what the group has handled; doctor, verify and repair tell the same."""
+    restored(evtool, more)
+    refused = evtool("subscribe", "t", "-g", "g", "--drain")
+    assert (refused.code, refused.out) == (4, "")
+    assert "was the log restored? To go on with what came since: evtool seek t --group g --to 10\n" in refused.err
+    (found,) = [one for one in evtool("doctor", "--json").events if one["what"] == "t, group g"]
+    assert found["mend"] == "evtool seek t --group g --to 10"
+    assert evtool("verify", "t").code == 65
+    assert evtool("seek", "t", "-g", "g", "--to", "10", "-q").code == 0
+    assert evtool("subscribe", "t", "-g", "g", "--drain", "--data").lines == numbers(101, 100 + more)
+    assert evtool("verify", "t").code == 0
+
+
+@pytest.mark.parametrize("more", [0, 3, 12])
+def test_repair_gives_a_group_what_came_since_the_log_was_restored(evtool: Program, more: int) -> None:
+    restored(evtool, more)
+    assert evtool("repair", "t", "--yes", "-q").code == 0
+    assert evtool("verify", "t").code == 0
+    append(evtool, "t", "1000")
+    assert evtool("subscribe", "t", "-g", "g", "--drain", "--data").lines == [*numbers(101, 100 + more), "1000"]
+
+
+def test_a_clock_that_was_set_back_does_not_make_a_group_a_stranger(evtool: Program) -> None:
+    """Commits are never earlier than the events that they are about, whatever the clock says."""
+    future = moment(time.time() + 3600)
+    write_log(evtool, "t", [future, future])
+    for _ in range(2):
+        append(evtool, "t", "1")
+        assert evtool("subscribe", "t", "-g", "g", "--from=earliest", "--drain", "--", "true").code == 0
+    assert evtool("verify", "t").code == 0
+
+
 def test_a_group_just_at_the_end_is_not_refused(evtool: Program) -> None:
     """The control of the test above."""
     append(evtool, "t", "1", "2")

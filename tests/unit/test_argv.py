@@ -68,6 +68,7 @@ ORDINARY = [
     "groups orders --json --color always",
     "__complete topics",
     "__complete where gr",
+    "__complete groups '' orders users",
 ]
 
 # What the quick way must not answer: help, errors, and what only Typer knows how to read or to explain.
@@ -115,7 +116,7 @@ LEFT_TO_TYPER = [
     "fanout orders paid --to topic:copy",
     "topics --nosuch",
     "__complete",
-    "__complete topics o r",
+    "__complete topics --o",
 ]
 
 NAMES = [*COMMANDS, "nosuch", ""]

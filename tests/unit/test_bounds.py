@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evtool.errors import CorruptionError
-from evtool.log import bounds, files, line
+from evtool.log import bounds, line
 from evtool.log.topic import TopicLog, segment_offsets
 from tests.unit.test_segment import NOON, Stored, open_directory, stored_events, text_of, write_segment
 
@@ -131,12 +131,11 @@ def test_a_segment_that_is_trimmed_meanwhile_has_no_size(tmp_path: Path, monkeyp
     "look",
     [
         lambda directory: bounds.next_offset(directory),
-        lambda directory: bounds.make_durable(directory),
         lambda directory: bounds.offset_at(directory, line.stamp(NOON)),
         lambda directory: bounds.offset_back(directory, 1) + 1,
         lambda directory: bounds.time_at(directory, 7) and 8,
     ],
-    ids=["next", "durable", "at", "back", "time"],
+    ids=["next", "at", "back", "time"],
 )
 def test_who_meets_a_segment_that_is_trimmed_in_this_moment_looks_again(
     tmp_path: Path, look: Callable[[Directory], int], monkeypatch: pytest.MonkeyPatch
@@ -152,26 +151,6 @@ def test_who_meets_a_segment_that_is_trimmed_in_this_moment_looks_again(
     os.rename(directory.path, directory.path + ".away")
     with pytest.raises(FileNotFoundError):
         look(directory)
-
-
-def test_the_last_segment_is_made_durable_and_the_offset_is_what_it_was_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is appended during the sync may not be on disk, so it does not count."""
-    directory = open_directory(tmp_path)
-    assert bounds.make_durable(directory) == 0
-    write_segment(directory, 0, text_of([Stored(0, NOON, 5)]), 0o444)
-    last = write_segment(directory, 1, text_of([Stored(1, NOON, 5)]))
-    synced: list[int] = []
-
-    def sync(fd: int) -> None:
-        synced.append(os.fstat(fd).st_ino)
-        with open(last.path, "ab") as file:
-            file.write(Stored(2, NOON, 5).line)
-
-    monkeypatch.setattr(files, "sync_data", sync)
-    assert bounds.make_durable(directory) == 2
-    assert synced == [os.fstat(last.fd).st_ino]
 
 
 @pytest.mark.parametrize("damage", [b"\0" * 60 + b"\n", b"}\n", b"{" * 5000 + b"\n"], ids=["zeros", "short", "long"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import pytest
@@ -14,6 +14,7 @@ from evtool.errors import BusyError, ConditionError, PartialAppendError, Storage
 from evtool.log import files, line, topic
 from evtool.log.topic import TopicLog
 from tests.topics import open_directory
+from tests.unit.test_segment import uncovered_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +48,61 @@ def test_offsets_follow_each_other_whoever_appends(log: TopicLog, other: TopicLo
     assert (log.next_offset(), other.next_offset()) == (204, 204)
 
 
+def test_what_others_appended_is_caught_up_with_by_one_small_look(
+    log: TopicLog, other: TopicLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one's own by none; only where it is much, or in no good order, the end of the file is gone through."""
+    log.append([b"1"], line.DATA)
+    other.append([b"2"], line.DATA)
+    searched: list[int] = []
+    last_line = Segment.last_line
+    monkeypatch.setattr(Segment, "last_line", lambda self, end: (searched.append(end), last_line(self, end))[1])
+    for _ in range(3):
+        log.append([b"3"], line.DATA)
+        other.append([b"4"], line.DATA)
+        log.append([b"5"], line.DATA)
+    overhead = len(line.render(11, line.stamp(0), line.DATA, [b'""'], 0))
+    assert searched == []
+    for length, looks in ((4096, 0), (4097, 1), (10_000, 1)):
+        other.append([b'"%b"' % (b"x" * (length - overhead))], line.DATA)
+        log.next_offset()
+        assert (len(searched), other.next_offset()) == (looks, log.next_offset())
+        searched.clear()
+    with segments(tmp_path)[0].open("ab") as file:
+        file.write(b'{"offset":70,"time":"%b","data":1}\n' % line.stamp(2**62))
+    assert log.next_offset() == 71
+    assert len(searched) == 2  # it has no checksum, so the one before it is looked for
+
+
+def test_every_checksum_is_right_whatever_was_done(log: TopicLog, other: TopicLog, tmp_path: Path) -> None:
+    (tmp_path / "t" / "topic.json").write_text('{"segment-bytes":400}')
+    for number in range(8):
+        log.append([b"%d" % number, b"1"], line.DATA)
+        other.append([b"%d" % number], line.DATA)
+        TopicLog(log.directory, "t").append([b"2"], line.DATA)
+        if number % 3 == 2:
+            other.append_whole([[b"1", b"2"], [b"3"]], line.DATA)
+            other.append([b"4"], line.DATA)
+    assert len(segments(tmp_path)) > 4
+    assert [uncovered_lines(path.read_bytes()) for path in segments(tmp_path)] == [0] * len(segments(tmp_path))
+
+
+def test_lines_without_a_checksum_are_covered_by_the_next_however_many_they_are(log: TopicLog, tmp_path: Path) -> None:
+    log.append([b"1"], line.DATA)
+    long = b"x" * 100_000
+    with segments(tmp_path)[0].open("ab") as file:
+        for number in range(1, 34):
+            file.write(b'{"offset":%d,"time":"%b","data":"%b"}\n' % (number, line.stamp(2**62), long))
+    assert list(TopicLog(log.directory, "t").append([b"2"], line.DATA)) == [34]
+    assert uncovered_lines(content(tmp_path)) == 0
+
+
+def test_bodies_need_not_share_anything(log: TopicLog, tmp_path: Path) -> None:
+    log.append([b'"data":1'])
+    log.append_whole([[b'"data":2']])
+    assert [line.data_of(text) for text in content(tmp_path).splitlines(keepends=True)] == [b"1", b"2"]
+
+
 def test_nothing_to_append_does_nothing(log: TopicLog, tmp_path: Path) -> None:
     assert list(log.append([], line.DATA)) == []
     assert os.listdir(tmp_path / "t") == []
@@ -56,9 +112,9 @@ def test_nothing_to_append_does_nothing(log: TopicLog, tmp_path: Path) -> None:
 def test_an_expectation_that_does_not_hold_stores_nothing(log: TopicLog, tmp_path: Path, wrong: int) -> None:
     log.append([b"1"], line.DATA, expect=0)
     before = content(tmp_path)
-    with pytest.raises(ConditionError, match=f"the next offset is 1, not {wrong}"):
+    with pytest.raises(ConditionError, match=f"^t: the next offset is 1, not {wrong}$"):
         log.append([b"2"], line.DATA, expect=wrong)
-    with pytest.raises(ConditionError, match=f"the next offset is 1, not {wrong}"):
+    with pytest.raises(ConditionError, match=f"^t: the next offset is 1, not {wrong}$"):
         log.append_whole([[b"2", b"3"]], line.DATA, expect=wrong)
     assert content(tmp_path) == before
     assert list(log.append_whole([[b"2"], [], [b"3"]], line.DATA, expect=1)) == [1, 2]
@@ -79,13 +135,39 @@ def test_of_events_with_ids_those_that_are_new_are_stored(log: TopicLog, tmp_pat
     assert list(other.append(bodies[:1], ids=["a"])) == [5]
 
 
-def test_a_lock_that_is_held_is_waited_for_so_long(log: TopicLog, other: TopicLog) -> None:
+@pytest.mark.parametrize("name", ["append", "append_whole"])
+def test_a_lock_that_is_held_is_waited_for_so_long(log: TopicLog, other: TopicLog, name: str) -> None:
     log.lock()
     waits: list[None] = []
-    with pytest.raises(BusyError, match=f"process {os.getpid()} holds the lock; gave up after 0.01 s") as caught:
-        other.append([b"1"], line.DATA, timeout=0.01, on_wait=lambda: waits.append(None))
+    with pytest.raises(BusyError) as caught:
+        getattr(other, name)([[b"1"]], line.DATA, timeout=0.01, on_wait=lambda: waits.append(None))
+    assert str(caught.value) == f"t: process {os.getpid()} holds the lock; gave up after 0.01 s"
     assert caught.value.pid == other.lock_holder() == os.getpid()
     assert len(waits) == 1
+
+
+def test_the_lock_is_closed_with_the_log_and_only_once(log: TopicLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its number is; and where a fork has one of its own, the parent's is closed there."""
+    real: Any = log
+    log.lock()
+    closed: list[int] = []
+    fd, close = real._lock_fd, os.close
+    monkeypatch.setattr(os, "close", closed.append)
+    real._pid = -1
+    log.lock()
+    assert closed == [fd]
+    for number in (real._lock_fd, 0):
+        real._lock_fd = number
+        real.__del__()
+        real.__del__()
+        assert closed.pop() == number
+    assert closed == [fd]
+    real._lock_fd, real._pid = 0, -1
+    monkeypatch.setattr(topic, "lock", lambda *_, **__: None)
+    log.lock()
+    assert closed == [fd, 0]
+    monkeypatch.undo()
+    close(fd)
 
 
 def test_a_fork_has_a_lock_of_its_own(log: TopicLog) -> None:
@@ -137,6 +219,8 @@ def test_of_a_batch_that_does_not_fit_whole_lines_are_kept(
     with pytest.raises(PartialAppendError) as caught:
         log.append(batch, line.DATA)
     error = caught.value
+    stored = f"stored {whole} of 3 events" + (f", offsets 1 to {whole}" if whole else "")
+    assert str(error) == f"t: {stored}: No space left on device"
     assert (error.stored, error.total, error.first, error.last) == (whole, 3, 1, whole)
     kept = content(tmp_path)
     assert kept.startswith(before)
@@ -144,6 +228,18 @@ def test_of_a_batch_that_does_not_fit_whole_lines_are_kept(
     room.room = 1 << 40
     assert list(other.append([b'"after"'], line.DATA)) == [whole + 1]
     assert list(log.append([b'"after"'], line.DATA)) == [whole + 2]
+
+
+def test_a_write_that_takes_a_part_is_gone_on_with(
+    log: TopicLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:11]))
+    assert list(log.append([b"1", b"2"], line.DATA)) == [0, 1]
+    assert list(log.append([b"3"], line.DATA)) == [2]
+    monkeypatch.undo()
+    assert uncovered_lines(content(tmp_path)) == 0
+    assert [line.data_of(text) for text in content(tmp_path).splitlines(keepends=True)] == [b"1", b"2", b"3"]
 
 
 def test_the_next_append_answers_for_the_lines_of_one_cut_short(
@@ -202,7 +298,7 @@ def test_after_a_sync_that_failed_the_log_takes_nothing_more(
     assert segments(tmp_path)[0].stat().st_mode & 0o777 == files.UNSYNCED_MODE
     before = content(tmp_path)
     for producer in (log, other):
-        with pytest.raises(SyncError, match="an earlier sync of this segment failed"):
+        with pytest.raises(SyncError, match=r"\.jsonl: an earlier sync of this segment failed$"):
             producer.append([b"2"], line.DATA)
     log.sync()  # nothing is left to sync
     assert content(tmp_path) == before

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evtool.errors import StorageError, SyncError
-from evtool.log import files, line, topic
+from evtool.log import files, line, seals, topic
 from evtool.log.files import Directory
 from evtool.log.topic import TopicLog, segment_offsets
 from tests.topics import open_directory
@@ -289,6 +289,49 @@ def test_not_many_segments_that_others_sealed_are_kept_open(
         if round_ >= topic._MOST_UNSYNCED:
             break
         other.append_whole([[b'"theirs"']], line.DATA)
+
+
+def test_a_segment_is_full_when_the_next_lines_would_not_fit(log: TopicLog, tmp_path: Path) -> None:
+    each = len(line.render(0, line.stamp(0), line.DATA, [b"1"], 0))
+    (tmp_path / "t" / "topic.json").write_text(f'{{"segment-bytes":{3 * each}}}')
+    for _ in range(7):
+        log.append([b"1"], line.DATA)
+    assert [path.stat().st_size for path in segments(tmp_path)] == [3 * each, 3 * each, each]
+
+
+def test_what_is_left_to_do_after_a_roll_is_done_once_and_without_the_lock(
+    log: TopicLog, other: TopicLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def see_to_it(directory: Directory) -> None:
+        other.append([b"1"], line.DATA, timeout=0.01)
+        done.append(directory.path)
+
+    monkeypatch.setattr(seals, "after_roll", see_to_it)
+    log.append([b"1"], line.DATA)
+    log.append([b"1"], line.DATA)
+    assert done == []
+    log.append_whole([[b"2"]], line.DATA)
+    assert done == [log.directory.path]
+    log.append([b"1"], line.DATA)
+    assert len(done) == 1
+    (tmp_path / "t" / "topic.json").write_text('{"segment-bytes":1}')
+    log = TopicLog(log.directory, "t")
+    log.append([b"1"], line.DATA)
+    assert len(done) == 2
+    log.next_offset()
+    assert len(done) == 2
+
+
+def test_a_segment_of_which_another_left_nothing_goes_on_with_its_name(log: TopicLog, tmp_path: Path) -> None:
+    """As one that cut a torn first line does."""
+    (tmp_path / "t" / f"{7:020d}.jsonl").touch(0o600)
+    log.append([b"1"], line.DATA)
+    stamped = line.time_of(content(tmp_path))
+    os.truncate(segments(tmp_path)[0], 0)
+    assert list(log.append([b"2"], line.DATA)) == [7]
+    assert line.time_of(content(tmp_path)) >= stamped
 
 
 def test_limits_are_enforced_where_a_segment_ends(log: TopicLog, tmp_path: Path) -> None:
