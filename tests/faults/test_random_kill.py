@@ -12,7 +12,6 @@ from tests.faults.crowd import Crowd, twelve
 from tests.faults.history import Producer, Violation
 from tests.faults.random_kill import kill
 from tests.faults.scale import scaled, seeded
-from tests.faults.without import Without
 from tests.running import linux
 from tests.topics import small_segments
 
@@ -37,17 +36,6 @@ def check_random_kills(evtool: Program) -> int:
 
 def test_nothing_acknowledged_is_lost_by_random_kills(evtool: Program) -> None:
     assert check_random_kills(evtool) > scaled(20)
-
-
-def check_until_they_collide(evtool: Program) -> None:
-    """Producers without a lock collide by chance: not every time, but before long."""
-    for attempt in range(20):
-        check_random_kills(Without(evtool.home.with_name(f"home{attempt}"), "lock"))
-
-
-def test_control_producers_without_a_lock_destroy_each_others_events(evtool: Program) -> None:
-    with pytest.raises(AssertionError):
-        check_until_they_collide(evtool)
 
 
 @linux
