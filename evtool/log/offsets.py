@@ -276,8 +276,16 @@ def state_of(commits: list[Commit]) -> State:
 
 
 def group_names(consumers: Directory) -> list[str]:
-    """The groups that have commits here, sorted."""
-    return sorted(group for name in consumers.names() if (group := names.parse_commits(name)) is not None)
+    """The groups that have commits here, sorted. Who died before the first one has left an empty file."""
+    named = [(name, group) for name in consumers.names() if (group := names.parse_commits(name)) is not None]
+    return sorted(group for name, group in named if _has_bytes(consumers, name))
+
+
+def _has_bytes(consumers: Directory, name: str) -> bool:
+    try:
+        return os.lstat(name, dir_fd=consumers.fd).st_size > 0
+    except FileNotFoundError:  # removed in this moment
+        return False
 
 
 class Commits:

@@ -132,11 +132,20 @@ class Reader:
         size = segment.size()
         if size > self._position and segment.end_of_lines(size) > self._position:
             return True  # written between our looking at the file and at the directory
-        # Were there segments before it, what is missing was superseded, and not trimmed.
-        return self._open(following, is_loss=following == min(firsts) and is_gone)
+        is_loss = following == min(firsts) if is_gone else not self._is_known_hole(segment, following)
+        return self._open(following, is_loss=is_loss)
+
+    def _is_known_hole(self, segment: Segment, following: int) -> bool:
+        """Whether nothing is missing between a segment and the next, or what is was superseded, or noted as lost."""
+        if following <= self.next_offset:
+            return True
+        from evtool.log.seals import Known
+
+        known = Known(self.directory)
+        return segment.first in known.remade or known.explain(self.next_offset, following)
 
     def _open(self, first: int, *, is_loss: bool) -> bool:
-        """Go to a segment. is_loss: whether offsets that are missing before it were trimmed, which is to be told."""
+        """Go to a segment. is_loss: whether offsets that are missing before it were trimmed, or lost, which is told."""
         try:
             segment = Segment(self.directory, first)
         except FileNotFoundError:  # trimmed in this moment: look again

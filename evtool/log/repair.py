@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import time
 
-from evtool.errors import CorruptionError
-from evtool.log import check, damaged, files, line, names, offsets, seals
+from evtool.errors import ConfigurationError, CorruptionError
+from evtool.log import check, damaged, files, line, names, offsets, seals, settings
 from evtool.log.bounds import next_offset
 from evtool.log.lock import lock, unlock
 from evtool.log.rewound import rewound
@@ -58,15 +58,18 @@ class Step:
 
 
 def repair(topic: Directory, *, dry_run: bool = False) -> list[Step]:
-    """Mend a topic, or only find out what would be done. Whoever appends waits until it is done.
+    """Mend a topic, or only find out what would be done. Whoever appends waits until it is done, or found out.
+
+    For the latter it is enough to wait while the last segment is looked at: the others do not change.
 
     Raises StorageError if there is no space for what must be written; then it can be run again.
     """
     fd = topic.open(LOCK_NAME, os.O_RDWR | os.O_CREAT)
     try:
-        lock(fd, topic.path)
+        if not dry_run:
+            lock(fd, topic.path)
         plan = _Plan(topic)
-        plan.make()
+        plan.make(lambda: lock(fd, topic.path) if dry_run else None)
         if not dry_run:
             for step in plan.steps:
                 step.carry_out()
@@ -92,19 +95,25 @@ class _Plan:
         self._may_leave_out = True  # whether offsets may be missing before the next segment
         self._gaps: list[tuple[int, int]] = []  # that are found now
 
-    def make(self) -> None:
-        """Look at everything."""
+    def make(self, hold: Callable[[], None]) -> None:
+        """Look at everything. hold: called before the last segment, which must not grow from then on."""
         topic = self._topic
         if self._known.broken_at is not None:
             path = f"{topic.path}/{seals.FILE_NAME}"
             self.steps.append(Step(path, "the chain of seals is broken; it is forged anew", self._mend_seals))
+        before = -1
+        for first in segment_offsets(topic)[:-1]:
+            self._look_at(first, is_last=False)
+            before = first
+        hold()
         firsts = segment_offsets(topic)
-        for first in firsts:
+        for first in [one for one in firsts if one > before]:
             self._look_at(first, is_last=first == firsts[-1])
         for first in sorted(self._known.live.keys() - set(firsts)):
             path = f"{topic.path}/{names.segment_name(first)}"
             self.steps.append(Step(path, "this segment is missing; its seal is retired", self._retire(first)))
         self._look_at_groups()
+        self._look_at_settings()
         if self._floor > (self._next or 0):
             path = f"{topic.path}/{names.segment_name(self._floor)}"
             what = f"the next event gets offset {self._floor}, as those before it were given away"
@@ -119,7 +128,10 @@ class _Plan:
             sums.sync()
 
     def _look_at(self, first: int, *, is_last: bool) -> None:
-        segment = Segment(self._topic, first)
+        try:
+            segment = Segment(self._topic, first)
+        except FileNotFoundError:  # trimmed, or compacted away, in this moment
+            return
         mode = os.fstat(segment.fd).st_mode & 0o777
         begins_at = self._beginning(segment)
         before = self._next
@@ -205,6 +217,14 @@ class _Plan:
             return b"", None
         head = Segment(self._topic, following).first_head()
         return line.time_of(head) if check.is_head(head) else b"", following
+
+    def _look_at_settings(self) -> None:
+        try:
+            settings.load(self._topic)
+        except ConfigurationError as error:
+            path = f"{self._topic.path}/{settings.FILE_NAME}"
+            what = f"makes no sense: {error.why}; it is moved away, and the topic has the defaults"
+            self.steps.append(Step(path, what, lambda step: self._put_away(self._topic, settings.FILE_NAME, step)))
 
     def _look_at_groups(self) -> None:
         try:

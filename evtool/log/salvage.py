@@ -91,7 +91,9 @@ class Salvage:
                 self._mend_group(start, texts)
         if end < size:
             is_nul = not os.pread(self._segment.fd, min(size - end, _BLOCK), end).strip(b"\0")
-            what = "NUL bytes at the end are cut" if is_nul else "a torn line at the end is cut; nobody was told of it"
+            what = "NUL bytes at the end are cut" if is_nul else "a torn line at the end is cut"
+            if not (is_nul or self._sealed):
+                what += "; nobody was told of it"
             self.findings.append((what, None))
             self.edits.append(Edit(end, size, b""))
         if self._lost_lines and self.next is not None:

@@ -18,38 +18,34 @@ beginning:
     #5b1d…  000000000000000000030.gone
     # seal 77c0…
 
-Appending is not held up for it: a segment is sealed by a process of its own, unless it is small, and what was left
-undone is made up for at the next roll. Only what is found to be in order gets a seal.
+Whoever adds a seal looks at the last one only, and whoever retires some at none: it is `verify`, `repair` and `doctor`
+that go through the chain. Who makes the seals, and when, stands in `evtool.log.sealing`.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import sys
 
-from evtool.errors import StorageError
+from evtool.errors import CorruptionError, repair_hint
 from evtool.log import files, names
-from evtool.log.segment import Segment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from evtool.log.files import Directory
+    from evtool.log.segment import Segment
 
 FILE_NAME = "SHA256SUMS"
-FIRST = "0" * 64
+NO_SEAL = "0" * 64  # what stands before the first one
 _LIVE, _RETIRED = b" ", b"#"
 _SEAL = b"# seal "
 _ENTRY_LENGTH = 1 + 64 + 2 + names.SEGMENT_DIGITS + len(names.SEGMENT_SUFFIX) + 1 + len(_SEAL) + 64 + 1
-_SMALL = 256 << 10  # bytes that are checked and hashed in 3 ms
+_NAME = slice(67, 67 + names.SEGMENT_DIGITS + len(names.SEGMENT_SUFFIX))  # where in an entry the name stands
 _BLOCK = 1 << 20
-_TURN_NAME = "seal.lock"
-_TURN_FD = 3  # where the process that seals has its lock
 _GAP_SUFFIX = ".gone"
 _GAP_DIGITS = names.SEGMENT_DIGITS + len(names.SEGMENT_SUFFIX) - len(_GAP_SUFFIX)
-_started: list[int] = []  # processes that have not been waited for
 
 
 class Seal:
@@ -78,7 +74,7 @@ class Seal:
 
 def _parse_entry(entry: bytes) -> tuple[str, int, bool, bool]:
     """Digest, first offset, and whether it is a gap or live, of the first of the two lines. Raises ValueError."""
-    name = entry[67:].decode("ascii", "replace")
+    name = entry[_NAME.start :].decode("ascii", "replace")
     first = names.parse_segment(name)
     is_gap = first is None
     if first is None and len(name) == _GAP_DIGITS + len(_GAP_SUFFIX) and name.endswith(_GAP_SUFFIX):
@@ -103,20 +99,23 @@ class Gaps:
         return bool(self._digests) and gap_digest(first, last) in self._digests
 
 
-class Known:
+class Seals:
     """The seals of a topic as of one moment.
 
-    all: oldest first. broken_at: the byte at which the chain is broken, if it is. gaps: what is known to be gone.
+    entries: oldest first. broken_at: the byte at which the chain is broken, if it is. gaps: what is known to be gone.
     live: the digests that a segment may have, by its first offset; two while it is being written anew. retired: the
     first offsets of segments that were removed or written anew; remade: of those that are still there.
+
+    checked: whether the chain is gone through, so that nothing counts from where it is broken on; else all that can be
+    read is believed.
     """
 
-    def __init__(self, topic: Directory) -> None:
-        self.all, self.broken_at = read(topic)
-        self.gaps = Gaps(self.all)
+    def __init__(self, topic: Directory, *, checked: bool = True) -> None:
+        self.entries, self.broken_at = read(topic, checked=checked)
+        self.gaps = Gaps(self.entries)
         self.live: dict[int, set[str]] = {}
         self.retired: set[int] = set()
-        for seal in self.all:
+        for seal in self.entries:
             if seal.is_live:
                 self.live.setdefault(seal.first, set()).add(seal.digest)
             elif not seal.is_gap:
@@ -136,17 +135,60 @@ def gap_digest(first: int, last: int) -> str:
     return sha256(f"{first}-{last}".encode()).hexdigest()
 
 
-def read(topic: Directory) -> tuple[list[Seal], int | None]:
-    """The seals of a topic, oldest first, and the byte at which the chain is broken, if it is.
+def read(topic: Directory, *, checked: bool = True) -> tuple[list[Seal], int | None]:
+    """The seals of a topic, oldest first, and the byte at which the chain is broken, if it is; see `Seals`.
 
     A last one that is torn, or that a power cut left unwritten, does not count.
     """
+    text = _read(topic)
+    seals: list[Seal] = []
+    chain = NO_SEAL
+    for position in range(0, len(text) - _ENTRY_LENGTH + 1, _ENTRY_LENGTH):
+        entry = text[position : position + _ENTRY_LENGTH]
+        try:
+            seal = Seal(entry, position)
+        except ValueError:
+            if not checked:
+                continue
+            is_last = position + 2 * _ENTRY_LENGTH > len(text)
+            return seals, None if is_last and _is_unwritten(entry) else position
+        if checked:
+            chain = link(chain, seal.digest, seal.name)
+            if seal.chain != chain:
+                return seals, position
+        seals.append(seal)
+    return seals, None
+
+
+def removed_or_remade(topic: Directory, since: int) -> list[int]:
+    """The first offsets, rising, of segments that were removed or written anew, from the offset `since` on.
+
+    Whoever appends waits for this look, so that it is one at the names alone.
+    """
+    text = _read(topic)
+    lowest = names.segment_name(since).encode()
+    seen: set[bytes] = set()
+    found: set[bytes] = set()
+    for position in range(0, len(text) - _ENTRY_LENGTH + 1, _ENTRY_LENGTH):
+        name = text[position + _NAME.start : position + _NAME.stop]
+        if name >= lowest:
+            if name in seen or text[position : position + 1] == _RETIRED:
+                found.add(name)
+            seen.add(name)
+    firsts = (names.parse_segment(name.decode("ascii", "replace")) for name in found)
+    return sorted(first for first in firsts if first is not None)
+
+
+def _read(topic: Directory) -> bytes:
+    """The whole file, or nothing if there is none."""
     try:
         fd = topic.open(FILE_NAME, os.O_RDONLY)
     except FileNotFoundError:
-        return [], None
+        return b""
     try:
-        return _parse(_read_all(fd))
+        return _read_all(fd)
+    except OSError as error:
+        topic.fail(FILE_NAME, error)
     finally:
         os.close(fd)
 
@@ -155,20 +197,13 @@ def _read_all(fd: int) -> bytes:
     return os.pread(fd, os.fstat(fd).st_size, 0)
 
 
-def _parse(text: bytes) -> tuple[list[Seal], int | None]:
-    seals: list[Seal] = []
-    chain = FIRST
-    for position in range(0, len(text) - _ENTRY_LENGTH + 1, _ENTRY_LENGTH):
-        is_last = position + 2 * _ENTRY_LENGTH > len(text)
-        try:
-            seal = Seal(text[position : position + _ENTRY_LENGTH], position)
-        except ValueError:
-            return seals, None if is_last else position
-        chain = link(chain, seal.digest, seal.name)
-        if seal.chain != chain:
-            return seals, None if is_last else position
-        seals.append(seal)
-    return seals, None
+def _is_unwritten(entry: bytes) -> bool:
+    """Whether this is an entry that a power cut has kept from the disk, where a file has got its length before its text.
+
+    A block of the disk begins or ends in the entry then, and what is on one side of that is NUL. One flipped bit makes
+    at most one NUL, and none at the end.
+    """
+    return entry.startswith(b"\0\0") or entry.endswith(b"\0")
 
 
 def link(before: str, digest: str, name: str) -> str:
@@ -193,52 +228,105 @@ def digest(segment: Segment, progress: Callable[[int], None] | None = None) -> s
     return hashed.hexdigest()
 
 
-class Sums:
-    """The file of seals, open and locked as long as the `with` lasts, which is to be short: who trims waits for it."""
+class SealsFile:
+    """The file of seals, open and locked as long as the `with` lasts, which is to be short: who trims waits for it.
+
+    An OSError that ends the `with` becomes a StorageError that names the file.
+    """
 
     def __init__(self, topic: Directory) -> None:
         self._topic = topic
         self._fd = -1
 
-    def __enter__(self) -> Sums:
-        self._fd = self._topic.open(FILE_NAME, os.O_RDWR | os.O_CREAT)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        self.seals, self.broken_at = _parse(_read_all(self._fd))
+    def __enter__(self) -> SealsFile:
+        try:
+            self._fd = self._topic.open(FILE_NAME, os.O_RDWR | os.O_CREAT)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+        except OSError as error:
+            self.__exit__(None, error)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+    def __exit__(self, _kind: object, error: BaseException | None, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        if isinstance(error, OSError):
+            self._topic.fail(FILE_NAME, error)
+
+    def newest(self) -> Seal | None:
+        """The last entry, or None if there is none. Raises CorruptionError if it cannot be read."""
+        end = os.fstat(self._fd).st_size // _ENTRY_LENGTH * _ENTRY_LENGTH
+        if end and _is_unwritten(self._entry(end)):
+            end -= _ENTRY_LENGTH
+        if not end:
+            return None
+        position = end - _ENTRY_LENGTH
+        try:
+            return Seal(self._entry(end), position)
+        except ValueError:
+            path = self._topic.path
+            hint = repair_hint(path.rpartition("/")[2])
+            raise CorruptionError(f"{path}/{FILE_NAME}", position, "this is no seal", hint=hint) from None
+
+    def _entry(self, end: int) -> bytes:
+        return os.pread(self._fd, _ENTRY_LENGTH, end - _ENTRY_LENGTH)
+
+    def has(self, first: int) -> bool:
+        """Whether the segment that begins with the offset `first` has a seal."""
+        return any(True for _ in self._live([first]))
 
     def add(self, first: int, digest: str) -> None:
-        """Seal the segment that begins with the offset `first`. Raises OSError if there is no space."""
+        """Seal the segment that begins with the offset `first`."""
         self._add(_LIVE.decode(), names.segment_name(first), digest)
 
     def add_gap(self, first: int, last: int) -> None:
         """Say that these offsets are gone, and that this is known."""
-        digest = gap_digest(first, last)
-        if not any(seal.is_gap and seal.digest == digest for seal in self.seals):
-            self._add(_RETIRED.decode(), _gap_name(first), digest)
+        state, name, digest = _RETIRED.decode(), _gap_name(first), gap_digest(first, last)
+        if f"{state}{digest}  {name}\n".encode() not in _read_all(self._fd):
+            self._add(state, name, digest)
 
     def _add(self, state: str, name: str, digest: str) -> None:
-        whole = len(self.seals) * _ENTRY_LENGTH
-        before = self.seals[-1].chain if self.seals else FIRST
-        entry = f"{state}{digest}  {name}\n# seal {link(before, digest, name)}\n".encode()
-        if self.seals:
+        newest = self.newest()
+        before, end = (newest.chain, newest.position + _ENTRY_LENGTH) if newest else (NO_SEAL, 0)
+        if newest:
             os.fsync(self._fd)  # so that a power cut can spoil none but the last
-        if os.fstat(self._fd).st_size > whole:
-            os.ftruncate(self._fd, whole)  # torn, by a kill or a power cut
-        files.write_all_at(self._fd, entry, whole)
-        self.seals.append(Seal(entry, whole))
+        if os.fstat(self._fd).st_size > end:
+            os.ftruncate(self._fd, end)  # torn, by a kill or a power cut
+        entry = f"{state}{digest}  {name}\n# seal {link(before, digest, name)}\n"
+        files.write_all_at(self._fd, entry.encode(), end)
 
-    def retire(self, first: int, *, but: str | None = None, only: str | None = None) -> None:
-        """Say that a segment is no more what was sealed: in all its seals, in all but one digest, or only in one."""
-        for seal in self.seals:
-            if seal.is_live and seal.first == first and seal.digest != but and only in (None, seal.digest):
+    def retire(self, firsts: Collection[int], *, but: str | None = None, only: str | None = None) -> bool:
+        """Say that segments are no more what was sealed: in all seals, in all but one digest, or only in one.
+
+        Returns whether there was anything to say.
+        """
+        retired = False
+        for seal in self._live(firsts):
+            if seal.digest != but and only in (None, seal.digest):
                 files.write_all_at(self._fd, _RETIRED, seal.position)
-                seal.is_live = False
+                retired = True
+        return retired
 
-    def mend(self) -> None:
-        """Forge the chain anew over all the entries that can still be read. Who knows an old seal will notice."""
+    def _live(self, firsts: Collection[int]) -> Iterator[Seal]:
+        """The seals of these segments that count."""
+        text = _read_all(self._fd)
+        wanted = {names.segment_name(first).encode() for first in firsts}
+        states = text[: len(text) // _ENTRY_LENGTH * _ENTRY_LENGTH : _ENTRY_LENGTH]
+        number = states.find(_LIVE)  # nearly all are retired in a log that was trimmed for long
+        while number >= 0:
+            position = number * _ENTRY_LENGTH
+            if text[position + _NAME.start : position + _NAME.stop] in wanted:
+                try:
+                    yield Seal(text[position : position + _ENTRY_LENGTH], position)
+                except ValueError:  # unwritten, or damaged
+                    pass
+            number = states.find(_LIVE, number + 1)
+
+    def mend(self) -> list[Seal]:
+        """Forge the chain anew over all the entries that can still be read. Who knows an old seal will notice.
+
+        Returns those that the chain did not vouch for before.
+        """
+        good = len(read(self._topic)[0])
         entries = []
         for text in _read_all(self._fd).split(b"\n"):
             try:
@@ -246,10 +334,10 @@ class Sums:
             except ValueError:
                 continue
         os.ftruncate(self._fd, 0)
-        self.seals, self.broken_at = [], None
         for digest, first, is_gap, is_live in entries:
             name = _gap_name(first) if is_gap else names.segment_name(first)
             self._add((_LIVE if is_live else _RETIRED).decode(), name, digest)
+        return read(self._topic)[0][good:]
 
     def sync(self) -> None:
         """Make what was said durable."""
@@ -257,163 +345,10 @@ class Sums:
 
 
 def retire(topic: Directory, firsts: Collection[int]) -> None:
-    """Say, durably, that these segments are about to be removed. A topic without seals has nothing to say it in.
-
-    Whoever appends may be waiting, so the chain is not gone through for it.
-    """
-    if not firsts:
+    """Say, durably, that these segments are about to be removed. A topic without seals has nothing to say it in."""
+    if not firsts or FILE_NAME not in topic.names():
         return
-    try:
-        fd = topic.open(FILE_NAME, os.O_RDWR)
-    except FileNotFoundError:
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        text = _read_all(fd)
-        changed = False
-        for first in firsts:
-            at = text.find(f"  {names.segment_name(first)}\n".encode())
-            while at >= 0:
-                if text[at - 65 : at - 64] == _LIVE:
-                    os.pwrite(fd, _RETIRED, at - 65)
-                    changed = True
-                at = text.find(f"  {names.segment_name(first)}\n".encode(), at + 1)
-        if changed:
-            os.fsync(fd)
-    except OSError as error:
-        topic.fail(FILE_NAME, error)
-    finally:
-        os.close(fd)
+    with SealsFile(topic) as file:
+        if file.retire(firsts):
+            file.sync()
 
-
-def seal_all(topic: Directory) -> int:
-    """Seal every segment that is written no more and has no seal yet, and is in order; return how many.
-
-    Raises OSError if there is no space for it.
-    """
-    known = Known(topic)
-    settle(topic, known)
-    gaps = known.gaps
-    count = 0
-    for first in list(unsealed(topic)):
-        try:
-            segment = Segment(topic, first)
-        except FileNotFoundError:  # trimmed in this moment
-            continue
-        count += _seal(topic, segment, gaps)
-    return count
-
-
-def settle(topic: Directory, known: Known) -> None:
-    """Retire the old seals of segments that were written anew by somebody who was killed before he came to it."""
-    for first in known.doubles:
-        try:
-            there = digest(Segment(topic, first))
-        except FileNotFoundError:
-            continue
-        if there in known.live[first]:
-            with Sums(topic) as sums:
-                sums.retire(first, but=there)
-
-
-def _seal(topic: Directory, segment: Segment, gaps: Gaps) -> bool:
-    from evtool.log import check
-
-    if check.has_problem(segment, gaps):
-        return False
-    found = digest(segment)
-    with Sums(topic) as sums:
-        if sums.broken_at is not None or segment.is_gone():
-            return False
-        if any(seal.is_live and seal.first == segment.first for seal in sums.seals):  # another process was faster
-            return False
-        sums.add(segment.first, found)
-    return True
-
-
-def unsealed(topic: Directory) -> Iterator[int]:
-    """The first offsets of the segments that are written no more and have no seal, rising."""
-    from evtool.log.topic import segment_offsets
-
-    sealed = {seal.first for seal in read(topic)[0] if seal.is_live}
-    for first in segment_offsets(topic):
-        if first not in sealed and _mode(topic, first) == files.SEALED_MODE:
-            yield first
-
-
-def _mode(topic: Directory, first: int) -> int:
-    try:
-        return os.lstat(names.segment_name(first), dir_fd=topic.fd).st_mode & 0o777
-    except FileNotFoundError:
-        return 0
-
-
-def after_roll(topic: Directory, size: int = 0) -> None:
-    """Seal what a roll has left: here if it is little, else in a process that nobody waits for.
-
-    size: of the segment that was finished, if that is known: then a large one is not looked for.
-
-    Sealing that fails is no failure of the append: it is made up for at the next roll.
-    """
-    try:
-        waiting = size
-        if size <= _SMALL:
-            waiting = sum(os.lstat(names.segment_name(first), dir_fd=topic.fd).st_size for first in unsealed(topic))
-        if waiting <= _SMALL:
-            seal_all(topic)
-        elif sys.executable:
-            _start_sealer(topic)
-    except (OSError, StorageError):
-        pass
-
-
-def _start_sealer(topic: Directory) -> None:
-    """Let a process of its own seal, unless one is at it. It ends by itself, and nobody needs to wait for it.
-
-    It is given the lock that says so; this process has closed it before the other one has even begun.
-    """
-    turn = topic.open(_TURN_NAME, os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _started[:] = [pid for pid in _started if _is_running(pid)]
-        actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, turn, _TURN_FD)]
-        actions += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]  # type: ignore[misc]
-        command = [sys.executable, "-P", "-m", "evtool.log.seals", topic.path]
-        _started.append(os.posix_spawn(sys.executable, command, os.environ, file_actions=actions))
-    except BlockingIOError:  # it looks again before it ends
-        pass
-    finally:
-        os.close(turn)
-
-
-def _is_running(pid: int) -> bool:
-    """Whether a process that we started still has to be waited for."""
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] == 0
-    except ChildProcessError:  # somebody else did
-        return False
-
-
-def main(path: str) -> None:
-    """Seal in the background: a process whose parent does not wait for it, as a daemon is. It is given the lock."""
-    if os.fork():
-        os._exit(0)
-    os.setsid()
-    os.nice(10)
-    topic = files.Directory(path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    while True:
-        done = seal_all(topic)
-        fcntl.flock(_TURN_FD, fcntl.LOCK_UN)
-        if not done or not list(unsealed(topic)):  # whoever rolled while we had the lock relies on this look
-            return
-        try:
-            fcntl.flock(_TURN_FD, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-
-
-if __name__ == "__main__":
-    try:
-        main(sys.argv[1])
-    except (OSError, StorageError):
-        os._exit(1)

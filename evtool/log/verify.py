@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
+import time
 
 from evtool.errors import ConditionError, ConfigurationError, CorruptionError, StorageError
 from evtool.log import check, files, line, names, offsets, seals, settings
@@ -27,7 +28,15 @@ if TYPE_CHECKING:
     from evtool.log.seals import Seal
 
 ALTERED, UNSEALED, ABSENT, SHUT, BROKEN, BEYOND = "altered", "unsealed", "absent", "shut", "broken", "beyond"
-UNREADABLE, UNUSABLE = "unreadable", "unusable"
+UNREADABLE, UNUSABLE, WITHOUT_SEAL = "unreadable", "unusable", "without seal"
+# Against these `repair` can do something.
+REPAIRABLE = frozenset(
+    (
+        check.MALFORMED, check.REPEATED, check.MISSING, check.UNSOUND, check.UNCOVERED, check.TORN,
+        ALTERED, UNSEALED, ABSENT, SHUT, BROKEN, BEYOND, WITHOUT_SEAL,
+    )
+)  # fmt: skip
+_SEALED_WITHIN = 60.0  # seconds after which a segment that was finished should have its seal
 _PATIENCE = 10.0  # seconds to wait for whoever appends
 _MOST_LOOKS = 5  # at a segment that others change meanwhile
 
@@ -191,6 +200,8 @@ class _Look:
             self._pass_over(segment)
         else:
             self._look_through(segment, sealed=mode == files.SEALED_MODE, altered=bool(digests))
+            if mode == files.SEALED_MODE and not digests and time.time() - status.st_ctime > _SEALED_WITHIN:
+                self._say(WITHOUT_SEAL, "it was finished long ago, and has no seal", 0, self.size, 0)
 
     def _say(self, kind: str, what: str, position: int, length: int, number: int, *offsets: int) -> None:
         span = (offsets[0], offsets[1]) if offsets else None

@@ -109,7 +109,7 @@ def _topics(home: Directory, report: Report) -> Iterator[Topic]:
                 topic = Topic(above.subdirectory(name), name)
                 report.topics += 1
                 yield topic
-            elif name.startswith(".") and name.endswith(_REMOVED_SUFFIX):
+            elif name.startswith(".") and name.endswith((_REMOVED_SUFFIX, NEW_SUFFIX)):
                 report.add(_left_of_topic(above, name))
         except FileNotFoundError:  # removed in this moment
             continue
@@ -169,7 +169,7 @@ def _bounds(topic: Topic) -> Iterator[Finding]:
 
 
 def _segments(topic: Topic) -> Iterator[Finding]:
-    """Segments that are shut, or not sealed though others follow; a torn tail; a broken chain of seals."""
+    """Segments that are shut, missing, or not sealed though others follow; a torn tail; a broken chain of seals."""
     directory = topic.directory
     firsts = segment_offsets(directory)
     for first in firsts:
@@ -187,8 +187,12 @@ def _segments(topic: Topic) -> Iterator[Finding]:
         path = f"{directory.path}/{names.segment_name(torn[0])}"
         why = f"ends with {torn[1]} torn bytes of an append that was killed; the next append cuts them"
         yield Finding(ADVICE, path, why, topic.repair)
-    if seals.read(directory)[1] is not None:
+    known = seals.Known(directory)
+    if known.broken_at is not None:
         yield Finding(PROBLEM, f"{directory.path}/{seals.FILE_NAME}", "the chain of seals is broken", topic.repair)
+    for first in sorted(known.live.keys() - set(segment_offsets(directory))):
+        path = f"{directory.path}/{names.segment_name(first)}"
+        yield Finding(PROBLEM, path, "was sealed, and is missing: put it back from a backup", topic.repair)
 
 
 def _torn(directory: Directory) -> tuple[int, ...] | None:
@@ -239,7 +243,8 @@ def _left_of_topic(above: Directory, name: str) -> Iterator[Finding]:
     path = f"{above.path}/{name}"
     lock = Lock(above.subdirectory(name), LOCK_NAME, name, path)
     if lock.settled(lambda: _written(above, name)):
-        why = "left of a topic by an `evtool rm` that was killed; nothing needs it"
+        command = "rm" if name.endswith(_REMOVED_SUFFIX) else "create"
+        why = f"left of a topic by an `evtool {command}` that was killed; nothing needs it"
         yield Finding(ADVICE, path, why, f"rm -r {shlex.quote(path)}")
 
 

@@ -37,6 +37,28 @@ COMPLETED = {
     "evtool subscribe orders -g bil": "billing",
     "evtool replay orders --from earl": "earliest",
     "evtool replay orders --until lat": "latest",
+    "evtool diff orders lat": "latest",
+    "evtool seek orders --group billing --to ear": "earliest",
+    "evtool fanout orders --to fi": "file:",
+    "evtool set orders retention=k": "retention=keep",
+    "evtool set orders max-a": "max-age=",
+    "evtool seek users -g wa": "wages",
+    "evtool diff users group:": "group:wages",
+    "evtool rm orders --group ": "billing",
+}
+# What is left as it was typed: nothing fits, or only the user knows.
+LEFT = (
+    "evtool tail nosuch",
+    "evtool append orders --key ord",
+    "evtool compact orders --grace yest",
+    "evtool create ord",
+    "evtool rm users --group bil",
+    "evtool diff users group:bil",
+    "evtool append orders --attr max",
+)
+SHORTER_IN_BASH = {  # it splits words there
+    "evtool set orders retention=k": "keep",
+    "evtool diff users group:": "wages",
 }
 
 
@@ -45,6 +67,7 @@ def topics(evtool: Program) -> None:
     for topic in ("orders", "users"):
         append(evtool, topic, "1")
     write_commit(evtool, 0, "orders", "billing")
+    write_commit(evtool, 0, "users", "wages")
 
 
 @pytest.fixture
@@ -75,10 +98,20 @@ def offered(evtool: Program, *arguments: str) -> list[str]:
 def test_the_program_offers_what_there_is(evtool: Program) -> None:
     assert offered(evtool, "topics") == ["orders", "users"]
     assert offered(evtool, "topics", "u") == ["users"]
-    assert offered(evtool, "groups") == ["billing"]
-    assert {"earliest", "latest", "group:billing"} <= set(offered(evtool, "where"))
+    assert offered(evtool, "groups") == ["billing", "wages"]
+    assert {"earliest", "latest", "group:billing", "group:wages"} <= set(offered(evtool, "where"))
+    assert {"max-age=", "retention=keep", "retention=consumed"} <= set(offered(evtool, "settings"))
     assert {"topic:orders", "file:", "exec:"} <= set(offered(evtool, "sinks"))
     assert offered(evtool, "nosuch") == []
+
+
+def test_the_program_offers_groups_of_the_topics_that_were_said(evtool: Program) -> None:
+    assert offered(evtool, "groups", "", "users") == ["wages"]
+    assert offered(evtool, "groups", "", "users", "orders") == ["billing", "wages"]
+    assert offered(evtool, "groups", "b", "users") == []
+    assert offered(evtool, "groups", "", "none", "../users", "") == ["billing", "wages"]
+    where = offered(evtool, "where", "", "orders", "earliest")
+    assert [word for word in where if word.startswith("group:")] == ["group:billing"]
 
 
 def test_the_program_is_silent_where_there_is_nothing_to_offer(evtool: Program) -> None:
@@ -113,7 +146,7 @@ def in_bash(typed: str) -> list[str]:
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("typed", COMPLETED)
 def test_bash_completes(typed: str) -> None:
-    assert in_bash(typed) == [COMPLETED[typed]]
+    assert in_bash(typed) == [SHORTER_IN_BASH.get(typed, COMPLETED[typed])]
 
 
 @needs("bash")
@@ -126,7 +159,8 @@ def test_bash_completes_behind_its_own_separators() -> None:
 @needs("bash")
 @pytest.mark.usefixtures("path")
 def test_bash_offers_nothing_for_what_only_the_user_knows() -> None:
-    assert in_bash("evtool append orders --key ord") == [""]
+    for typed in LEFT:
+        assert in_bash(typed) == [""], typed
 
 
 # fish
@@ -163,7 +197,7 @@ class Zsh:
         self._pid = pid
         self._seen = ""
         self.type(f"PS1= PS2= ; fpath=({directory} $fpath); autoload -U compinit; compinit -u -D\n")
-        self.type("evtool() { [[ $1 == __complete ]] && command evtool $@ || print -r -- RAN: ${(qq)@} END }\n")
+        self.type("evtool() { [[ $1 == __complete ]] && command evtool \"$@\" || print -r -- RAN: ${(qq)@} END }\n")
         self.type("print READY$((1))\n")
         self.expect("READY1")
 
@@ -201,9 +235,11 @@ def zsh(path: None, tmp_path: Path) -> Iterator[Zsh]:
 @needs("zsh")
 def test_zsh_completes(zsh: Zsh) -> None:
     for typed, word in COMPLETED.items():
-        assert zsh.completed(typed) == [*typed.split()[1:-1], word]
+        before = typed.rpartition(" ")[0]
+        assert zsh.completed(typed) == [*before.split()[1:], word]
 
 
 @needs("zsh")
 def test_control_zsh_leaves_alone_what_it_does_not_know(zsh: Zsh) -> None:
-    assert zsh.completed("evtool tail nosuch") == ["tail", "nosuch"]
+    for typed in LEFT:
+        assert zsh.completed(typed) == typed.split()[1:]

@@ -231,6 +231,8 @@ def test_a_damaged_key_and_damaged_data_are_said(keyed: Program, old: str, new: 
         (["t", "1", "2", "3"], 2, "evtool: diff: got unexpected extra argument"),
         (["none", "1"], 3, "evtool: none: no such topic\n"),
         (["t*", "1"], 2, "evtool: 't*': not a topic name\nhint: "),
+        (["t", "12"], 4, "evtool: t: there is no offset 12 yet, the next is 10\n"),
+        (["t", "1", "12"], 4, "evtool: t: there is no offset 12 yet, the next is 10\n"),
         (["t", "nowhere"], 2, "evtool: 'nowhere': not a position in a topic\nhint: "),
         (["t", "1", "nowhere"], 2, "evtool: 'nowhere': not a position in a topic\nhint: "),
         (["t", "group:none"], 3, "evtool: none: no such group of topic t\n"),
@@ -253,6 +255,7 @@ def test_nobody_reading_the_output_is_no_error_and_says_nothing(keyed: Program) 
     os.close(ours)
     with keyed.start("diff", "t", "0", stdout=theirs) as process:
         os.close(theirs)
+        assert process.stderr is not None
         assert process.stderr.read() == b""
         assert process.wait(PATIENCE) == -signal.SIGPIPE
 
@@ -261,4 +264,5 @@ def test_nobody_reading_the_output_is_no_error_and_says_nothing(keyed: Program) 
 def test_an_output_that_takes_nothing_is_said(keyed: Program) -> None:
     with open("/dev/full", "wb") as full, keyed.start("diff", "t", "0", stdout=full) as process:
         assert process.wait(PATIENCE) == 74
+        assert process.stderr is not None
         assert process.stderr.read() == b"evtool: standard output: No space left on device\n"

@@ -102,7 +102,7 @@ def test_a_group_that_lost_events_is_told_and_goes_on_at_the_earliest(trimmable:
     trim(trimmable, "--before=20", "--yes")
     result = trimmable("subscribe", "t", "-g", "g", "--drain", "--data")
     assert (result.code, result.lines) == (0, numbers(30, 59))
-    assert result.err == "evtool: t: offsets 5 to 19 are gone, trimmed before they were read\n"
+    assert result.err == "evtool: t: offsets 5 to 19 are gone, trimmed or lost before they were read\n"
 
 
 def test_every_group_that_loses_events_is_named_and_no_other(trimmable: Program) -> None:
@@ -129,7 +129,7 @@ def test_a_reader_in_a_segment_that_goes_is_told_what_it_missed(trimmable: Progr
     trim(trimmable, "--before=20", "--yes")
     result = trimmable("replay", "t", "--from=3", "--count=1", "--data")
     assert (result.code, result.out) == (0, "30\n")
-    assert result.err == "evtool: t: offsets 3 to 19 are gone, trimmed before they were read\n"
+    assert result.err == "evtool: t: offsets 3 to 19 are gone, trimmed or lost before they were read\n"
 
 
 def test_a_follower_does_not_mind(trimmable: Program) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import evtool.log.reader
 from evtool.errors import CorruptionError
-from evtool.log import files, line
+from evtool.log import files, line, seals
 from evtool.log.reader import Reader
 from evtool.log.segment import Segment
 from evtool.log.topic import TopicLog, segment_offsets
@@ -253,14 +253,65 @@ def test_any_other_failure_of_the_output_is_raised(tmp_path: Path, monkeypatch: 
     assert one.next_offset == 0
 
 
-def test_a_damaged_line_is_told_with_its_place(tmp_path: Path) -> None:
-    lines = fill(tmp_path, [[1], [1]], 1 << 20)
+@pytest.mark.parametrize("damage", [b"nonsense\n", b"\n", b"}\n"])
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_damaged_line_is_told_with_its_place(tmp_path: Path, damage: bytes, count: int) -> None:
+    """By reading and by sending, be it the first, and however short it is."""
+    before = b"".join(fill(tmp_path, [[1], [1]], 1 << 20)[:count])
     (segment,) = segments(tmp_path)
-    segment.write_bytes(lines[0] + b"nonsense\n")
-    reader = Reader(open_directory(tmp_path), 0)
-    with pytest.raises(CorruptionError) as caught:
-        reader.read()
-    assert (caught.value.file, caught.value.position) == (str(segment), len(lines[0]))
+    segment.write_bytes(before + damage)
+    for give_out in (Reader.read, sent):
+        with pytest.raises(CorruptionError) as caught:
+            give_out(Reader(open_directory(tmp_path), 0))
+        assert (caught.value.file, caught.value.position) == (str(segment), len(before))
+        assert caught.value.hint
+
+
+def test_who_follows_looks_at_the_directory_only_where_a_segment_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An active segment has none behind it, so at its end a reader that has looked once need not look again."""
+    fill(tmp_path, [[90]], 1 << 20)
+    log = TopicLog(open_directory(tmp_path), "t")
+    looks: list[str] = []
+    listed = evtool.log.reader.segment_offsets
+    monkeypatch.setattr(
+        evtool.log.reader, "segment_offsets", lambda place: (looks.append(place.path), listed(place))[1]
+    )
+    one = Reader(open_directory(tmp_path), 0)
+    assert b"".join(blocks(one)) == b"".join(lines_of(tmp_path))
+    assert len(looks) == 2  # for the segment to begin with, and for one behind it
+    for give_out in (lambda: b"".join(blocks(one)), lambda: sent(one)):
+        log.append([b"1"], line.DATA)
+        assert give_out() == lines_of(tmp_path)[-1]
+        assert give_out() == b""
+    assert len(looks) == 2
+    log.append_whole([[b"2"]], line.DATA)
+    assert b"".join(blocks(one)) == lines_of(tmp_path)[-1]
+    assert b"".join(blocks(one)) == b""
+    assert len(looks) == 4
+
+
+def test_a_reader_that_begins_with_an_offset_opens_the_segment_that_has_it(tmp_path: Path) -> None:
+    lines = fill(tmp_path, [[90]] * 12)
+    firsts = segment_offsets(open_directory(tmp_path))
+    for first in firsts[1:]:
+        one = Reader(open_directory(tmp_path), first)
+        assert one.read(1) == lines[first]
+        assert one._segment is not None
+        assert one._segment.first == first
+
+
+def test_no_more_is_sent_than_lines_and_no_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces that end with a line where they can, and with a longer line in more than one piece."""
+    for largest in (1, 200, 700, 1 << 20):
+        path = tmp_path / str(largest)
+        lines = fill(path, [[90, 300], [1], [90] * 4], 1 << 20)
+        with segments(path)[0].open("ab") as file:
+            file.write(b"torn")
+        monkeypatch.setattr(evtool.log.reader, "_LARGEST_SEND", largest)
+        assert sent(Reader(open_directory(path), 0)) == b"".join(lines)
+        assert sent(Reader(open_directory(path), 0), until=3) == b"".join(lines[:3])
 
 
 def test_what_an_output_did_not_take_is_not_behind_the_cursor(tmp_path: Path) -> None:
@@ -300,3 +351,18 @@ def drained(reader: Reader) -> list[bytes]:
     while block := reader.read():
         found += block.splitlines(keepends=True)
     return found
+
+
+def test_a_hole_that_nothing_explains_is_told_and_one_that_is_noted_is_not(tmp_path: Path) -> None:
+    fill(tmp_path, [[90]] * 9, segment_bytes=400)
+    topic = open_directory(tmp_path)
+    firsts = segment_offsets(topic)
+    os.unlink(f"{topic.path}/{firsts[1]:020d}.jsonl")
+    gap = (firsts[1], firsts[2] - 1)
+    missed: list[tuple[int, int]] = []
+    drained(Reader(topic, 0, lambda first, last: missed.append((first, last))))
+    assert missed == [gap]
+    with seals.Sums(topic) as sums:
+        sums.add_gap(*gap)
+    drained(Reader(topic, 0, lambda first, last: missed.append((first, last))))
+    assert missed == [gap]

@@ -345,3 +345,14 @@ def test_a_new_checksum_is_right(topic: Directory) -> None:
     assert mend.with_crc([texts[0]]) == texts[0]
     assert mend.is_sound(mend.with_crc([texts[0]]), 0)
     assert Segment(topic, 0).size() == sum(map(len, texts))
+
+
+def test_settings_that_make_no_sense_are_moved_away_and_kept(topic: Directory) -> None:
+    write(topic, 5)
+    with open(f"{topic.path}/topic.json", "w") as file:
+        file.write('{"max_age": 3}')
+    (step,) = repair.repair(topic)
+    assert "'max_age' is not a setting" in step.what
+    assert kinds(topic) == []
+    assert kept(topic) == b'{"max_age": 3}'
+    TopicLog(topic, "t").append([b'"data":1'])

@@ -12,6 +12,7 @@ import pytest
 
 from evtool.errors import BusyError, ConditionError, PartialAppendError, StorageError, SyncError
 from evtool.log import files, line, topic
+from evtool.log.segment import Segment
 from evtool.log.topic import TopicLog
 from tests.topics import open_directory
 from tests.unit.test_segment import uncovered_lines
@@ -149,6 +150,7 @@ def test_a_lock_that_is_held_is_waited_for_so_long(log: TopicLog, other: TopicLo
 def test_the_lock_is_closed_with_the_log_and_only_once(log: TopicLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever its number is; and where a fork has one of its own, the parent's is closed there."""
     real: Any = log
+    monkeypatch.setattr(topic, "lock", lambda *_, **__: None)
     log.lock()
     closed: list[int] = []
     fd, close = real._lock_fd, os.close
@@ -163,7 +165,6 @@ def test_the_lock_is_closed_with_the_log_and_only_once(log: TopicLog, monkeypatc
         assert closed.pop() == number
     assert closed == [fd]
     real._lock_fd, real._pid = 0, -1
-    monkeypatch.setattr(topic, "lock", lambda *_, **__: None)
     log.lock()
     assert closed == [fd, 0]
     monkeypatch.undo()

@@ -12,6 +12,7 @@ import pytest
 from evtool.errors import StorageError, SyncError
 from evtool.log import files, line, seals, topic
 from evtool.log.files import Directory
+from evtool.log.lock import unlock
 from evtool.log.topic import TopicLog, segment_offsets
 from tests.topics import open_directory
 from tests.unit.test_segment import uncovered_lines
@@ -304,8 +305,9 @@ def test_what_is_left_to_do_after_a_roll_is_done_once_and_without_the_lock(
 ) -> None:
     done: list[str] = []
 
-    def see_to_it(directory: Directory) -> None:
-        other.append([b"1"], line.DATA, timeout=0.01)
+    def see_to_it(directory: Directory, *_: object) -> None:
+        other.lock(timeout=0.01)
+        unlock(other._lock_fd)
         done.append(directory.path)
 
     monkeypatch.setattr(seals, "after_roll", see_to_it)

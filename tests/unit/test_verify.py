@@ -269,3 +269,14 @@ def test_the_two_ways_of_looking_agree(topic: Directory) -> None:
         assert not list(problems(segment, segment.size(), slow, sealed=False))
     for name in Course.__slots__:
         assert getattr(quick, name) == getattr(slow, name), name
+
+
+def test_a_segment_that_should_long_have_had_its_seal_is_told(
+    topic: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever takes the seals away takes the proof away, and nobody notices. A fresh one may be without for a bit."""
+    write(topic, 40)
+    os.unlink(f"{topic.path}/SHA256SUMS")
+    assert kinds(topic) == []
+    monkeypatch.setattr("evtool.log.verify._SEALED_WITHIN", -1.0)
+    assert kinds(topic) == ["without seal"] * (len(segments(topic)) - 1)
