@@ -36,6 +36,7 @@ TESTS = {
     "mend": ("repair",),
     "offsets": ("offsets", "commits"),
     "salvage": ("repair",),
+    "sealing": ("sealing",),
     "seals": ("seals", "sealing", "verify"),
     "topic": ("topic", "topic_segments"),
 }
@@ -99,16 +100,15 @@ def mutmut(there: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=there, capture_output=True, text=True, check=True).stdout
 
 
-def run(there: Path, seconds: float) -> None:
-    """Put the mutants before the tests, for so long at most; leave no process behind."""
+def run(there: Path, seconds: float) -> bool:
+    """Put the mutants before the tests, for so long at most; leave no process behind. Say whether that was possible."""
     command = [sys.executable, "-m", "mutmut", "run", "--max-children", "1"]
     with (there / "output").open("wb") as output:
         process = subprocess.Popen(command, cwd=there, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
     try:
-        if process.wait(seconds):
-            raise SystemExit(f"mutmut failed, see {there / 'output'}")
-    except subprocess.TimeoutExpired:
-        print(f"{there.name} is cut short: the time is over")
+        return process.wait(seconds) == 0
+    except subprocess.TimeoutExpired:  # what was found by then is kept
+        return True
     finally:
         stop(process.pid)
         process.wait()
@@ -179,15 +179,19 @@ def main() -> int:
     deadline = time.monotonic() + said.minutes * 60
     print("module      mutants  equivalent  killed  timeout  survived  no tests  not checked   noticed")
     total: Counter[str] = Counter()
+    failed = False
     for module in said.modules or modules():
-        if time.monotonic() < deadline:
-            there = prepare(module)
-            run(there, deadline - time.monotonic())
+        if time.monotonic() >= deadline:
+            print(f"{module:<11} not reached")
+            continue
+        there = prepare(module)
+        if run(there, deadline - time.monotonic()):
             total += report(module, verdicts(there), there)
         else:
-            print(f"{module:<11} not reached")
+            print(f"{module:<11} could not be mutated, or its tests fail as it is: see {there / 'output'}")
+            failed = True
     row("all", total)
-    return 0
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -14,15 +14,15 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from contextlib import contextmanager
 
-from evtool.errors import BusyError, CorruptionError
-from evtool.log import check, files, keys, line, names, seals
+from evtool.errors import BusyError, CorruptionError, EvtoolError
+from evtool.log import check, files, keys, line, names, sealing, seals
 from evtool.log.keys import KEYLESS, NEWEST, OLDER, Keys
 from evtool.log.lock import lock, unlock
 from evtool.log.picked import Picked
-from evtool.log.segment import Segment
-from evtool.log.topic import LOCK_NAME, segment_offsets
+from evtool.log.seals import Seals, SealsFile
+from evtool.log.segment import Segment, segment_offsets
+from evtool.log.topic import LOCK_NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from evtool.log.files import Directory
 
-TURN_NAME = "compact.lock"
+TURN_NAME = sealing.COMPACT_TURN_NAME
 SUFFIX = ".compacted"
 _PACE = 4 << 20  # sync at least every so many bytes, so that nobody who appends has to wait for much to be written
 
@@ -148,7 +148,7 @@ class _Round:
         """Go through all segments for each part of the keys, which is once unless there are very many."""
         if not self._dry_run:
             self._remove_unfinished()
-            seals.settle(self._topic, seals.Known(self._topic))
+            sealing.retire_replaced(self._topic)
         parts = [(1, 0)]
         is_first = True
         while parts:
@@ -262,47 +262,49 @@ class _Round:
             self._drop(segment)
 
     def _check(self, segment: Segment) -> None:
-        """Raise CorruptionError if a segment is not as it was: what is written anew must not vouch for damage."""
-        known, _ = seals.read(self._topic)
-        sealed = {seal.digest for seal in known if seal.is_live and seal.first == segment.first}
-        if not (seals.digest(segment) in sealed if sealed else not check.has_problem(segment, seals.Gaps(known))):
+        """Raise CorruptionError if a segment is not as it was: what is written anew must not vouch for damage.
+
+        One that has no seal yet gets it, so that a kill finds either file with a seal that fits.
+        """
+        known = Seals(self._topic, checked=False)
+        found, digests = seals.digest(segment), known.live.get(segment.first)
+        if not (found in digests if digests else not check.has_problem(segment, known.gaps)):
             hint = f"see evtool verify {self._topic.path.rpartition('/')[2]}"
             raise CorruptionError(segment.path, 0, "it is not as it was when it was written", hint=hint)
+        if not digests:
+            with SealsFile(self._topic) as file:
+                file.add(segment.first, found)
 
     def _drop(self, segment: Segment) -> None:
         """Remove a segment of which all events are superseded. The chain of seals says so, durably, before that."""
         last = line.offset_of(segment.last_line(segment.size())[1])
-        with self._sums() as sums:
-            sums.add_gap(segment.first, last)
-            sums.retire(segment.first)
-            sums.sync()
+        with SealsFile(self._topic) as file:
+            file.add_gap(segment.first, last)
+            file.retire([segment.first])
+            file.sync()
         name = names.segment_name(segment.first)
         self._while_in_place(segment, lambda: os.unlink(name, dir_fd=self._topic.fd))
+        seals.retire(self._topic, [segment.first])  # somebody may have sealed it once more before it was gone
 
     def _write_anew(self, segment: Segment, kept: Picked) -> None:
         name = names.segment_name(segment.first)
         digest = self._write(name + SUFFIX, kept.blocks())
-        with self._sums() as sums:
-            sums.add(segment.first, digest)
-            sums.sync()
+        try:
+            with SealsFile(self._topic) as file:
+                file.add(segment.first, digest)
+                file.sync()
+        except EvtoolError:
+            os.unlink(name + SUFFIX, dir_fd=self._topic.fd)
+            raise
         is_done = self._while_in_place(segment, lambda: self._topic.rename(name + SUFFIX, name))
         if not is_done:
             os.unlink(name + SUFFIX, dir_fd=self._topic.fd)
         self._topic.sync()
-        with self._sums() as sums:
+        with SealsFile(self._topic) as file:
             if is_done:
-                sums.retire(segment.first, but=digest)
+                file.retire([segment.first], but=digest)
             else:
-                sums.retire(segment.first, only=digest)
-
-    @contextmanager
-    def _sums(self) -> Iterator[seals.Sums]:
-        """The file of seals, to be changed. Raises StorageError if there is no space for that."""
-        try:
-            with seals.Sums(self._topic) as sums:
-                yield sums
-        except OSError as error:
-            self._topic.fail(seals.FILE_NAME, error)
+                file.retire([segment.first], only=digest if name in self._topic.names() else None)
 
     def _write(self, name: str, blocks: Iterator[bytes]) -> str:
         """Write a file, durably, and return its SHA-256."""

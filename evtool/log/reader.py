@@ -72,10 +72,13 @@ class Reader:
         end = segment.end_of_lines(segment.size())
         if until is not None:
             end = segment.find_offset(end, until)
-        return self._send_range(segment, out, min(end, self._position + _LARGEST_SEND))
+        limit = min(end, self._position + _LARGEST_SEND)
+        whole = segment.end_of_lines(limit) if limit > self._position else limit
+        if whole <= self._position < end:  # one line longer than that
+            whole = segment.next_start(self._position + 1, end)
+        return self._send_range(segment, out, whole)
 
     def _send_range(self, segment: Segment, out: int, end: int) -> int:
-        end = segment.end_of_lines(end) if end > self._position else end
         start = position = self._position
         try:
             while position < end:
@@ -139,10 +142,10 @@ class Reader:
         """Whether nothing is missing between a segment and the next, or what is was superseded, or noted as lost."""
         if following <= self.next_offset:
             return True
-        from evtool.log.seals import Known
+        from evtool.log.seals import Seals
 
-        known = Known(self.directory)
-        return segment.first in known.remade or known.explain(self.next_offset, following)
+        known = Seals(self.directory, checked=False)
+        return segment.first in known.remade or known.unexplained(self.next_offset, following) is None
 
     def _open(self, first: int, *, is_loss: bool) -> bool:
         """Go to a segment. is_loss: whether offsets that are missing before it were trimmed, or lost, which is told."""

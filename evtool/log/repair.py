@@ -11,12 +11,12 @@ import os
 import time
 
 from evtool.errors import ConfigurationError, CorruptionError
-from evtool.log import check, damaged, files, line, names, offsets, seals, settings
+from evtool.log import check, damaged, files, line, names, offsets, sealing, seals, settings
 from evtool.log.bounds import next_offset
 from evtool.log.lock import lock, unlock
 from evtool.log.rewound import rewound
 from evtool.log.salvage import Salvage, edited, joined
-from evtool.log.seals import Known
+from evtool.log.seals import Seals, SealsFile
 from evtool.log.segment import Segment
 from evtool.log.topic import LOCK_NAME, NEW_SUFFIX, segment_offsets
 
@@ -75,7 +75,7 @@ def repair(topic: Directory, *, dry_run: bool = False) -> list[Step]:
                 step.carry_out()
             if plan.steps:
                 plan.note_gaps()
-                seals.seal_all(topic)
+                sealing.seal_all(topic)
         unlock(fd)
     finally:
         os.close(fd)
@@ -88,7 +88,7 @@ class _Plan:
     def __init__(self, topic: Directory) -> None:
         self.steps: list[Step] = []
         self._topic = topic
-        self._known = Known(topic)
+        self._known = Seals(topic)
         self._next: int | None = None  # the offset behind the last good line
         self._time = b""  # of that line
         self._floor = 0  # no event may get an offset below it: it was somebody else's
@@ -109,7 +109,7 @@ class _Plan:
         firsts = segment_offsets(topic)
         for first in [one for one in firsts if one > before]:
             self._look_at(first, is_last=first == firsts[-1])
-        for first in sorted(self._known.live.keys() - set(firsts)):
+        for first in self._known.missing(firsts):
             path = f"{topic.path}/{names.segment_name(first)}"
             self.steps.append(Step(path, "this segment is missing; its seal is retired", self._retire(first)))
         self._look_at_groups()
@@ -118,14 +118,14 @@ class _Plan:
             path = f"{topic.path}/{names.segment_name(self._floor)}"
             what = f"the next event gets offset {self._floor}, as those before it were given away"
             self.steps.append(Step(path, what, self._begin_at(self._floor)))
-        self._look_for_unsealed()
+        self._look_for_those_without_seal()
 
     def note_gaps(self) -> None:
         """Remember which gaps are known by now, so that nobody is told of them again."""
-        with seals.Sums(self._topic) as sums:
+        with SealsFile(self._topic) as file:
             for first, last in self._gaps:
-                sums.add_gap(first, last)
-            sums.sync()
+                file.add_gap(first, last)
+            file.sync()
 
     def _look_at(self, first: int, *, is_last: bool) -> None:
         try:
@@ -176,9 +176,9 @@ class _Plan:
         if following is not None and following >= first:
             return None
         self._next = first
-        if following is None or self._may_leave_out or self._known.explain(following, first):
+        if following is None or self._may_leave_out:
             return None
-        return following, first - 1
+        return self._known.unexplained(following, first)
 
     def _salvage(self, segment: Segment, *, sealed: bool, altered: bool) -> bool:
         """Write down what is to be done about the lines of a segment. False if all of it is to go."""
@@ -340,10 +340,10 @@ class _Plan:
 
         return do
 
-    def _look_for_unsealed(self) -> None:
+    def _look_for_those_without_seal(self) -> None:
         """Let segments have a seal that have none though they are written no more."""
         told = {step.file for step in self.steps}
-        for first in seals.unsealed(self._topic):
+        for first in sealing.without_seal(self._topic):
             path = f"{self._topic.path}/{names.segment_name(first)}"
             if path not in told:
                 self.steps.append(Step(path, "it has no seal; it is sealed"))
@@ -353,6 +353,8 @@ class _Plan:
         try:
             os.fsync(fd)
             os.fchmod(fd, files.SEALED_MODE)
+        except OSError as error:
+            self._topic.fail(names.segment_name(first), error)
         finally:
             os.close(fd)
 
@@ -360,12 +362,10 @@ class _Plan:
         return lambda _: seals.retire(self._topic, [first])
 
     def _mend_seals(self, _: Step) -> None:
-        with seals.Sums(self._topic) as sums:
-            good = len(sums.seals)
-            sums.mend()
-            for seal in sums.seals[good:]:
+        with SealsFile(self._topic) as file:
+            for seal in file.mend():
                 if seal.is_live and not self._is_as_sealed(seal):
-                    sums.retire(seal.first, only=seal.digest)
+                    file.retire([seal.first], only=seal.digest)
 
     def _is_as_sealed(self, seal: Seal) -> bool:
         try:

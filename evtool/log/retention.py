@@ -56,11 +56,10 @@ def surplus(topic: Directory, settings: Settings) -> int:
 
 def _first_with(topic: Directory, least: int, end: int) -> int:
     """The first offset of the latest segment from which on a topic, whose next offset is `end`, has so many events."""
-    known = seals.Known(topic)
     firsts = segment_offsets(topic)
-    holes = sorted(known.retired.difference(firsts))
+    holes = seals.removed_or_remade(topic, firsts[0] if firsts else 0)
     for first in reversed(firsts):
-        has_all = first not in known.remade and bisect_left(holes, first) == bisect_left(holes, end)
+        has_all = bisect_left(holes, first) == bisect_left(holes, end)
         least -= end - first if has_all else _count(topic, first)
         if least <= 0:
             return first
@@ -108,7 +107,8 @@ def trim(topic: Directory, before: int) -> Trimming:
     found = plan(topic, before)
     if found.segments:
         going = _segments_before(topic, found.end)
-        seals.retire(topic, going)
+        all_going = going.copy()
+        seals.retire(topic, all_going)
         fd = topic.open(LOCK_NAME, os.O_RDWR | os.O_CREAT)
         try:
             while going:
@@ -123,6 +123,7 @@ def trim(topic: Directory, before: int) -> Trimming:
         finally:
             os.close(fd)
         topic.sync()
+        seals.retire(topic, all_going)  # somebody may have sealed one once more before it was gone
     return found
 
 
@@ -133,7 +134,9 @@ def enforce(topic: Directory, settings: Settings) -> list[Segment]:
     """
     going = _segments_before(topic, plan(topic, surplus(topic, settings)).end)
     seals.retire(topic, going)
-    return _remove(topic, going)
+    removed = _remove(topic, going)
+    seals.retire(topic, [segment.first for segment in removed])
+    return removed
 
 
 def size_of(topic: Directory) -> int:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from evtool.log.files import Directory
 
 _SMALL = 256 << 10  # bytes that are checked and hashed in 3 ms
+COMPACT_TURN_NAME = "compact.lock"
 _TURN_NAME = "seal.lock"
 _TURN_FD = 3  # where the process that seals has its lock
 _started: list[int] = []  # processes that have not been waited for
@@ -33,7 +34,8 @@ def seal_all(topic: Directory) -> int:
     Raises StorageError if there is no space for it, CorruptionError if the last seal cannot be read.
     """
     known = Seals(topic, checked=False)
-    retire_replaced(topic, known)
+    if known.doubles:
+        _retire_replaced(topic)
     count = 0
     for first in list(without_seal(topic)):
         try:
@@ -59,8 +61,24 @@ def _mode(topic: Directory, first: int) -> int:
         return 0
 
 
-def retire_replaced(topic: Directory, known: Seals) -> None:
-    """Retire the old seals of segments that were written anew by somebody who was killed before he came to it."""
+def _retire_replaced(topic: Directory) -> None:
+    """Retire the old seals of segments that were written anew, unless somebody is at it just now."""
+    turn = topic.open(COMPACT_TURN_NAME, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        retire_replaced(topic)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(turn)
+
+
+def retire_replaced(topic: Directory) -> None:
+    """Retire the old seals of segments that were written anew by somebody who was killed before he came to it.
+
+    The lock of whoever compacts must be held.
+    """
+    known = Seals(topic, checked=False)
     for first in known.doubles:
         try:
             there = digest(Segment(topic, first))

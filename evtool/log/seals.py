@@ -120,12 +120,28 @@ class Seals:
                 self.live.setdefault(seal.first, set()).add(seal.digest)
             elif not seal.is_gap:
                 self.retired.add(seal.first)
+        again = {(seal.first, seal.digest) for seal in self.entries if not (seal.is_live or seal.is_gap)}
+        self._going = {seal.first for seal in self.entries if seal.is_live and (seal.first, seal.digest) in again}
         self.doubles = [first for first, digests in self.live.items() if len(digests) > 1]
         self.remade = self.retired & self.live.keys() | set(self.doubles)
 
-    def explain(self, following: int, first: int) -> bool:
-        """Whether it is in order that the segment which begins with `first` comes where `following` should be."""
-        return following == first or following in self.retired or self.gaps.has(following, first - 1)
+    def missing(self, there: Collection[int]) -> list[int]:
+        """The segments that have a seal that counts and are not among those that are there, rising.
+
+        One that got the seal again that it had lost was about to be removed in that moment, and is not missed.
+        """
+        return sorted(self.live.keys() - self._going.difference(there) - set(there))
+
+    def unexplained(self, following: int, first: int) -> tuple[int, int] | None:
+        """The offsets that are missing without a reason where `following` should be, and the segment `first` comes.
+
+        From the first one on that was dropped whole, or is noted as gone, there is a reason.
+        """
+        if following >= first or following in self.retired:
+            return None
+        noted = self.retired.union(seal.first for seal in self.entries if seal.is_gap)
+        end = min((one for one in noted if following < one < first), default=first)
+        return None if self.gaps.has(following, end - 1) else (following, end - 1)
 
 
 def gap_digest(first: int, last: int) -> str:
@@ -198,10 +214,10 @@ def _read_all(fd: int) -> bytes:
 
 
 def _is_unwritten(entry: bytes) -> bool:
-    """Whether this is an entry that a power cut has kept from the disk, where a file has got its length before its text.
+    """Whether a power cut may have left an entry like that: the file got its length on disk, but not all of its text.
 
-    A block of the disk begins or ends in the entry then, and what is on one side of that is NUL. One flipped bit makes
-    at most one NUL, and none at the end.
+    What lies in one block of the disk is NUL then, at the beginning of the entry or at its end. One flipped bit makes
+    one NUL at most, and none at the end.
     """
     return entry.startswith(b"\0\0") or entry.endswith(b"\0")
 
@@ -351,4 +367,3 @@ def retire(topic: Directory, firsts: Collection[int]) -> None:
     with SealsFile(topic) as file:
         if file.retire(firsts):
             file.sync()
-

@@ -20,6 +20,11 @@ _BLOCK = 4096
 _LARGEST_BLOCK = 1 << 20
 
 
+def segment_offsets(directory: Directory) -> list[int]:
+    """The first offsets of a topic's segments, rising."""
+    return sorted(first for name in directory.names() if (first := names.parse_segment(name)) is not None)
+
+
 class Segment:
     """An open segment. `first` is the offset in its name, `fd` its descriptor, closed with the object."""
 

@@ -10,6 +10,7 @@ from evtool.errors import ConditionError, PartialAppendError, StorageError, Sync
 from evtool.log import files, line, names
 from evtool.log.lock import holder, lock, unlock
 from evtool.log.segment import Segment
+from evtool.log.segment import segment_offsets as segment_offsets
 from evtool.log.settings import load
 
 TYPE_CHECKING = False
@@ -46,7 +47,7 @@ class TopicLog:
         self._lock_fd = -1
         self._pid = 0
         self._unsynced: list[Segment] = []
-        self._rolled = 0  # bytes of the segment that was finished since the lock was taken
+        self._rolled: tuple[int, int] | None = None  # first offset and size of what was finished under the lock
         self._removed: list[Segment] = []  # segments that were trimmed meanwhile: closing them frees their space
         # What the last append left, valid as long as the active segment has `_size` bytes and is not sealed:
         self._active: Segment | None = None
@@ -185,11 +186,11 @@ class TopicLog:
         """Give the lock back, and see to what a roll leaves to be done."""
         unlock(self._lock_fd)
         if self._rolled:
-            from evtool.log import seals
+            from evtool.log import sealing
 
-            size, self._rolled = self._rolled, 0
+            (first, size), self._rolled = self._rolled, None
             self._removed = []
-            seals.after_roll(self.directory, size)
+            sealing.after_roll(self.directory, first, size)
 
     # What follows is done under the lock.
 
@@ -378,7 +379,7 @@ class TopicLog:
         except OSError as error:
             raise segment.shut(error) from error
         os.fchmod(segment.fd, files.SEALED_MODE)
-        self._rolled = segment.size()
+        self._rolled = segment.first, segment.size()
         if segment in self._unsynced:
             self._unsynced.remove(segment)
 
@@ -410,11 +411,6 @@ class TopicLog:
         self._active = Segment(self.directory, first, os.O_RDWR | os.O_APPEND)
         self._size, self._next, self._carry = size, following, 0
         self._enforce_limits()
-
-
-def segment_offsets(directory: Directory) -> list[int]:
-    """The first offsets of a topic's segments, rising."""
-    return sorted(first for name in directory.names() if (first := names.parse_segment(name)) is not None)
 
 
 def _carry(segment: Segment, start: int, end: int) -> int:

@@ -16,7 +16,7 @@ from evtool.log import check, files, line, names, offsets, seals, settings
 from evtool.log.check import Course, Problem
 from evtool.log.lock import lock, unlock
 from evtool.log.rewound import rewound
-from evtool.log.seals import Known
+from evtool.log.seals import Seals
 from evtool.log.segment import Segment
 from evtool.log.topic import LOCK_NAME, segment_offsets
 
@@ -33,7 +33,7 @@ UNREADABLE, UNUSABLE, WITHOUT_SEAL = "unreadable", "unusable", "without seal"
 REPAIRABLE = frozenset(
     (
         check.MALFORMED, check.REPEATED, check.MISSING, check.UNSOUND, check.UNCOVERED, check.TORN,
-        ALTERED, UNSEALED, ABSENT, SHUT, BROKEN, BEYOND, WITHOUT_SEAL,
+        ALTERED, UNSEALED, ABSENT, SHUT, BROKEN, BEYOND, UNUSABLE, WITHOUT_SEAL,
     )
 )  # fmt: skip
 _SEALED_WITHIN = 60.0  # seconds after which a segment that was finished should have its seal
@@ -70,11 +70,11 @@ def verify(topic: Directory, progress: Callable[[int], None] | None = None, sinc
         report = Report()
         report.problems.append((error.what, Problem(UNREADABLE, error.why, 0, 0, 0)))
         return report
-    if since is not None and since not in (seal.chain for seal in walk.known.all):
+    if since is not None and since not in (seal.chain for seal in walk.known.entries):
         raise ConditionError(topic.path.rpartition("/")[2], f"{since} is none of its seals, or not any more")
     walk.run()
     if since is not None:
-        _check_since(topic, walk.known.all, since, walk.report)
+        _check_since(topic, walk.known.entries, since, walk.report)
     _check_groups(topic, walk.report)
     _check_settings(topic, walk.report)
     return walk.report
@@ -86,7 +86,7 @@ class _Walk:
     def __init__(self, topic: Directory, progress: Callable[[int], None] | None) -> None:
         self._topic = topic
         self._progress = progress
-        self.known = Known(topic)
+        self.known = Seals(topic)
         self._course = Course()
         self._may_leave_out = True  # what stands before the next segment: the first one follows upon nothing
         self.report = Report()
@@ -94,7 +94,7 @@ class _Walk:
     def run(self) -> None:
         """Look at all segments."""
         report = self.report
-        report.seal = self.known.all[-1].chain if self.known.all else None
+        report.seal = self.known.entries[-1].chain if self.known.entries else None
         if self.known.broken_at is not None:
             problem = Problem(BROKEN, "the chain of seals is broken here", self.known.broken_at, 0, 0)
             report.problems.append((f"{self._topic.path}/{seals.FILE_NAME}", problem))
@@ -119,10 +119,10 @@ class _Walk:
                 self.report.problems.append((path, Problem(UNREADABLE, error.why, 0, 0, 0)))
                 self._may_leave_out = True
                 return
-            before = len(self.known.all), len(self.known.live)
+            before = len(self.known.entries), len(self.known.live)
             if look.problems:
-                self.known = Known(self._topic)
-            if not segment.is_gone() and before == (len(self.known.all), len(self.known.live)):
+                self.known = Seals(self._topic)
+            if not segment.is_gone() and before == (len(self.known.entries), len(self.known.live)):
                 break
         self._course, self._may_leave_out = look.course, first in self.known.remade
         self.report.problems += [(segment.path, problem) for problem in look.problems]
@@ -133,10 +133,11 @@ class _Walk:
 
     def _look_for_absent(self) -> None:
         """Say which segments have a seal and are not there."""
-        if self.known.live.keys() <= set(segment_offsets(self._topic)):
+        if not self.known.missing(segment_offsets(self._topic)):
             return
-        live = Known(self._topic).live.keys()  # as of now: one that is trimmed loses its seal first
-        for first in sorted(live - set(segment_offsets(self._topic))):
+        for first in Seals(self._topic).missing(
+            segment_offsets(self._topic)
+        ):  # one that is trimmed loses its seal first
             path = f"{self._topic.path}/{names.segment_name(first)}"
             self.report.problems.append((path, Problem(ABSENT, "this segment was sealed, and is missing", 0, 0, 0)))
 
@@ -168,7 +169,7 @@ class _Look:
     def __init__(
         self,
         topic: Directory,
-        known: Known,
+        known: Seals,
         course: Course,
         may_leave_out: bool,
         progress: Callable[[int], None] | None,
@@ -225,9 +226,9 @@ class _Look:
         if following is not None and following > first:
             what = f"its name says offset {first}, and the segment before it ends with {following - 1}"
             self._say(check.REPEATED, what, 0, self.size, 1, first, following - 1)
-        elif following is not None and not self._may_leave_out and not self._known.explain(following, first):
-            what = f"offsets {following} to {first - 1} are missing before this segment"
-            self._say(check.MISSING, what, 0, 0, 1, following, first - 1)
+        elif following is not None and not self._may_leave_out and (gap := self._known.unexplained(following, first)):
+            what = f"offsets {gap[0]} to {gap[1]} are missing before this segment"
+            self._say(check.MISSING, what, 0, 0, 1, *gap)
         course.next = first
 
     def _pass_over(self, segment: Segment) -> None:

@@ -187,10 +187,10 @@ def _segments(topic: Topic) -> Iterator[Finding]:
         path = f"{directory.path}/{names.segment_name(torn[0])}"
         why = f"ends with {torn[1]} torn bytes of an append that was killed; the next append cuts them"
         yield Finding(ADVICE, path, why, topic.repair)
-    known = seals.Known(directory)
+    known = seals.Seals(directory)
     if known.broken_at is not None:
         yield Finding(PROBLEM, f"{directory.path}/{seals.FILE_NAME}", "the chain of seals is broken", topic.repair)
-    for first in sorted(known.live.keys() - set(segment_offsets(directory))):
+    for first in known.missing(segment_offsets(directory)):
         path = f"{directory.path}/{names.segment_name(first)}"
         yield Finding(PROBLEM, path, "was sealed, and is missing: put it back from a backup", topic.repair)
 

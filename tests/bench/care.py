@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 import evtool
-from evtool.log import files, seals
+from evtool.log import files
+from evtool.log.sealing import seal_all
 from tests.bench import compaction, corpus, sealing, trimming, verification
 from tests.bench.measure import Row, compare, in_turn, milliseconds
 
@@ -42,7 +43,7 @@ def _write_topic(home: Path, count: int) -> list[Path]:
         return b'"key":"k%07d","data":{"amount":%8.2f}' % (hash((number,)) % keys, number % 10_000 / 3)
 
     segments = corpus.write_topic(home, "t", count, body)
-    seals.seal_all(files.open_home(str(home), create=False).subdirectory("topics").subdirectory("t"))
+    seal_all(files.open_home(str(home), create=False).subdirectory("topics").subdirectory("t"))
     os.sync()
     return segments
 

@@ -20,12 +20,12 @@ _MOST = 0.005
 # is waited for, so that every roll has one to begin.
 _ROLL = """
 import os, sys, time
-from evtool.log import names, seals
+from evtool.log import names, sealing
 from evtool.log.topic import segment_offsets
 from evtool.stores import open_store
 path, rounds = sys.argv[1], int(sys.argv[2])
 store = open_store(path, create=True)
-original = seals.after_roll
+original = sealing.after_roll
 spent = 0.0
 def timed(*rolled):
     global spent
@@ -40,7 +40,7 @@ def newest(directory):
     first = segment_offsets(directory)[-1]
     return first, os.stat(names.segment_name(first), dir_fd=directory.fd).st_size
 def roll(log, after_roll):
-    seals.after_roll = after_roll
+    sealing.after_roll = after_roll
     log.next_offset()
     while newest(log.directory)[1] < log.settings.segment_bytes - len(last[0]):
         log.append(batch)
@@ -51,7 +51,7 @@ def roll(log, after_roll):
     taken = time.perf_counter() - start
     assert newest(log.directory)[0] > active, "it did not roll"
     log.sync()
-    while after_roll is timed and list(seals.unsealed(log.directory)):
+    while after_roll is timed and list(sealing.without_seal(log.directory)):
         time.sleep(0.01)
     return taken
 sealed, bare = store.writer("sealed"), store.writer("bare")

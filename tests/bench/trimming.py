@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evtool.log import files, line, names, retention, seals
+from evtool.log import files, line, names, retention, sealing
 from tests.bench import corpus, waits
 from tests.bench.measure import Row, compare, in_turn, milliseconds, skipped
 
@@ -49,7 +49,7 @@ def _write_segments(home: Path) -> None:
         path = directory / names.segment_name(first)
         path.write_bytes(line.render(first, moment, b"", bodies, 0))
         path.chmod(0o444 if number < _SEGMENTS else 0o600)
-    seals.seal_all(_open(home))
+    sealing.seal_all(_open(home))
     os.sync()
 
 

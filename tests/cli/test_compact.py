@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cli.test_trim import answered, firsts
-from tests.cli.test_verify import on_terminal, problems, rewrite, seal
+from tests.cli.test_trim import firsts
+from tests.cli.test_verify import problems, rewrite, seal
 from tests.program import PATIENCE, finish, wait_until
 from tests.running import Running
 from tests.topics import append, committed, moment, stored_lines, write_commit, write_log
@@ -105,21 +105,6 @@ def test_without_a_terminal_it_wants_yes(keyed: Program) -> None:
     result = keyed("compact", "t")
     refused(result, 2, "evtool: compact: there is no terminal to ask on\nhint: say --yes, or --dry-run to see first\n")
     assert offsets(keyed) == list(range(11))
-
-
-@pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 1), (b"\n", 1)])
-def test_on_a_terminal_it_asks(keyed: Program, answer: bytes, code: int) -> None:
-    done, out, asked = answered(keyed, answer, "compact", "t")
-    assert asked == "Remove the superseded events of topic t? [y/N] "
-    assert (done, bool(out)) == (code, code == 0)
-    assert len(offsets(keyed)) == (5 if code == 0 else 11)
-
-
-def test_on_a_terminal_the_row_is_a_table(keyed: Program) -> None:
-    seen = on_terminal(keyed, "compact", "t", "--dry-run", NO_COLOR="1")
-    heading, row = [line.split() for line in seen.splitlines() if line[:2] in (" t",)]
-    assert heading == ["topic", "events", "removed", "size", "freed", "rewritten", "dropped", "done"]
-    assert (row[:3], row[-3:]) == (["t", "9", "6"], ["3", "1", "no"])
 
 
 def test_the_active_segment_supersedes_but_nothing_in_it_goes(evtool: Program, store: FileStore) -> None:

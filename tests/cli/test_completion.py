@@ -197,7 +197,7 @@ class Zsh:
         self._pid = pid
         self._seen = ""
         self.type(f"PS1= PS2= ; fpath=({directory} $fpath); autoload -U compinit; compinit -u -D\n")
-        self.type("evtool() { [[ $1 == __complete ]] && command evtool \"$@\" || print -r -- RAN: ${(qq)@} END }\n")
+        self.type('evtool() { [[ $1 == __complete ]] && command evtool "$@" || print -r -- RAN: ${(qq)@} END }\n')
         self.type("print READY$((1))\n")
         self.expect("READY1")
 

@@ -128,7 +128,7 @@ def test_one_of_them_is_chosen_by_its_offset_and_its_group(evtool: Program) -> N
     assert len(evtool("dead", "t").lines) == 4
     assert len(evtool("dead", "t", "--group=h").lines) == 2
     assert evtool("redrive", "t", "--offset=1", "--group=h", "--dry-run").err.endswith(
-        "would send 1 events through again\n"
+        "would send 1 event through again\n"
     )
     assert evtool("redrive", "t", "--offset=1", "--group=h", "-q").code == 0
     assert evtool("subscribe", "t", "-g", "h", "--drain", "--data").lines == ["1"]
@@ -183,7 +183,7 @@ def test_a_group_is_removed_and_begins_anew(handled: Program) -> None:
 
 def test_a_topic_is_removed_with_all_that_is_in_it(handled: Program) -> None:
     result = handled("rm", "t", "--yes")
-    assert (result.code, result.err) == (0, "evtool: removed topic t with 10 events and 1 groups\n")
+    assert (result.code, result.err) == (0, "evtool: removed topic t with 10 events and 1 group\n")
     assert not handled.topic("t").exists()
     assert list(handled.topic("t").parent.iterdir()) == []
     assert handled("rm", "t", "--yes").code == 3

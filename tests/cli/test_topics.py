@@ -40,12 +40,19 @@ def on_terminal(evtool: Program, *arguments: str) -> str:
 
 @pytest.mark.parametrize("command", LISTS)
 def test_without_topics_there_is_nothing(evtool: Program, command: str) -> None:
-    for _ in range(2):
+    for said in (f"evtool: {evtool.home}: nothing there yet\n", ""):
         for arguments in ([], ["--json"], ["*"]):
             result = evtool(command, *arguments)
-            assert (result.code, result.out, result.err) == (0, "", "")
+            assert (result.code, result.out, result.err) == (0, "", said)
         assert f"there are no {command} yet" in on_terminal(evtool, command)
-        evtool.home.mkdir(mode=0o700, exist_ok=True)
+        (evtool.home / "topics").mkdir(mode=0o700, parents=True, exist_ok=True)
+        evtool.home.chmod(0o700)
+
+
+@pytest.mark.parametrize("command", LISTS)
+def test_a_home_that_nobody_has_named_need_not_be_there(evtool: Program, command: str) -> None:
+    result = evtool(command, env={"EVTOOL_HOME": "", "XDG_DATA_HOME": str(evtool.home)})
+    assert (result.code, result.out, result.err) == (0, "", "")
 
 
 @pytest.mark.parametrize("command", LISTS)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from evtool.log.line import render
 from tests.program import PATIENCE, wait_until
 from tests.running import Running
 from tests.topics import append, numbers, write_commit
@@ -118,7 +119,7 @@ def test_all_topics_are_looked_at_or_those_that_are_named(evtool: Program) -> No
 
 def test_where_there_is_no_topic_there_is_nothing_wrong(evtool: Program) -> None:
     result = evtool("verify")
-    assert (result.code, result.out, result.err) == (0, "", "")
+    assert (result.code, result.out, result.err) == (0, "", f"evtool: {evtool.home}: nothing there yet\n")
     result = evtool("verify", "t")
     assert (result.code, result.out) == (3, "")
     assert result.err == "evtool: t: no such topic\nhint: there are no topics yet\n"
@@ -148,6 +149,17 @@ def test_what_is_wrong_is_said_with_file_line_and_byte_and_a_hint(evtool: Progra
         "offsets": [6, 6],
         "what": "wrong checksum: not all of offset 6 is as written",
     }
+
+
+def test_nobody_is_sent_to_repair_for_what_it_does_not_mend(evtool: Program) -> None:
+    """Times that fall, with checksums that are right."""
+    evtool("create", "t", "-q")
+    times = (b"2001-01-02T00:00:00.000000Z", b"2001-01-01T00:00:00.000000Z")
+    evtool.segments("t")[0].write_bytes(b"".join(render(n, at, b'"data":', [b"1"], 0) for n, at in enumerate(times)))
+    assert (kinds(evtool), "hint" in evtool("verify", "t").err) == (["falling"], False)
+    assert evtool("repair", "t", "--dry-run").err == "evtool: t: nothing to repair\n"
+    alter(evtool, 0, '"data":1', '"data":2')
+    assert evtool("verify", "t").err.endswith("\nhint: evtool repair t --dry-run says what can be done\n")
 
 
 def test_quiet_does_not_silence_what_is_wrong(sealed: Program) -> None:
@@ -314,8 +326,9 @@ def test_every_alteration_of_a_segment_that_was_repaired_is_found(sealed: Progra
 @pytest.mark.parametrize(
     ("arguments", "code", "err"),
     [
-        (["t", "--since-seal=xyz"], 2, "evtool: xyz: not a seal\nhint: a seal is 64 digits, "),
-        (["t", f"--since-seal={'A' * 64}"], 2, f"evtool: {'A' * 64}: not a seal\nhint: "),
+        (["t", "--since-seal=xyz"], 2, "evtool: 'xyz': not a seal\nhint: a seal is 64 digits, "),
+        (["t", "--since-seal="], 2, "evtool: '': not a seal\nhint: a seal is 64 digits, "),
+        (["t", f"--since-seal={'A' * 64}"], 2, f"evtool: '{'A' * 64}': not a seal\nhint: "),
         ([f"--since-seal={'0' * 64}"], 2, "evtool: verify: a seal belongs to one topic\nhint: name that topic\n"),
         (["t", "u", f"--since-seal={'0' * 64}"], 2, "evtool: verify: a seal belongs to one topic\nhint: "),
         (["t*", f"--since-seal={'0' * 64}"], 2, "evtool: verify: a seal belongs to one topic\nhint: "),
@@ -347,10 +360,10 @@ def test_it_may_run_while_others_append(sealed: Program) -> None:
 
 
 def on_terminal(program: Program, *arguments: str, **environment: str) -> str:
-    """What the program writes on a terminal, errors included."""
+    """What the program, with nobody at its keyboard, writes on a terminal, errors included."""
     leader, follower = pty.openpty()
     environment = {"TERM": "xterm", "COLUMNS": "150"} | environment
-    process = program.start(*arguments, stdout=follower, stderr=follower, env=environment)
+    process = program.start(*arguments, stdin=follower, stdout=follower, stderr=follower, env=environment)
     os.close(follower)
     parts = []
     try:
@@ -361,14 +374,6 @@ def on_terminal(program: Program, *arguments: str, **environment: str) -> str:
     os.close(leader)
     process.communicate(timeout=PATIENCE)
     return b"".join(parts).decode().replace("\r\n", "\n")
-
-
-def test_on_a_terminal_it_is_a_table_and_the_seal_can_be_copied(sealed: Program) -> None:
-    seen = on_terminal(sealed, "verify", "t", NO_COLOR="1")
-    assert "newest seal" in seen
-    assert seal(sealed) in seen
-    assert "\033[1m" not in seen
-    assert "\033[1m" in on_terminal(sealed, "verify", "t")
 
 
 def test_nobody_reading_the_output_is_no_error_and_says_nothing(sealed: Program) -> None:

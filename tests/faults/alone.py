@@ -11,6 +11,7 @@ import gc
 import importlib
 import json
 import random
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FOUND, _SKIPPED = 3, 4
+_HANGS_AFTER = 300  # seconds
 
 
 def alone(
@@ -44,6 +46,10 @@ def alone(
     return Counter(json.loads(run.stdout))
 
 
+def _give_up(*_: object) -> None:
+    raise TimeoutError(f"this has taken {_HANGS_AFTER} s")
+
+
 def main() -> int:
     """Do what the command line says."""
     name, directory, seed, protection, *numbers = sys.argv[1:]
@@ -52,6 +58,8 @@ def main() -> int:
     if protection != "-":
         without.take_away(protection)
     gc.freeze()
+    signal.signal(signal.SIGALRM, _give_up)
+    signal.alarm(_HANGS_AFTER)
     try:
         counts = work(Path(directory), random.Random(int(seed)), *map(int, numbers))
     except Violation as violation:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import orjson  # noqa: F401  # what evtool imports when it needs it, which each process would do anew
 
-from evtool.log import check, damaged, retention, seals  # noqa: F401
+from evtool.log import check, damaged, retention, sealing, seals  # noqa: F401
 from tests.faults import numbered
 from tests.faults.senders import Sender, Told
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _RECORD = struct.Struct("<qqqq")
 _PR_SET_PDEATHSIG = 1
+_HANGS_AFTER = 120  # seconds
 _libc = ctypes.CDLL(None)
 _LITTLE = 1 << 14  # bytes of a write that is too short to be torn by a signal
 _SPEED = 1e9  # bytes a second of one that is not, or less
@@ -50,6 +51,8 @@ class Forked:
         code = 1
         try:
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # not to outlive who would have ended it
+            signal.signal(signal.SIGALRM, _give_up)
+            signal.alarm(_HANGS_AFTER)
             work(self._report)
             code = 0
         except BaseException:
@@ -154,9 +157,14 @@ class Producing(Forked):
         return Sender(self.by, [Told(n, count, offset) for n, count, offset, _ in self.reports()], self._large)
 
 
+def _give_up(*_: object) -> None:
+    raise TimeoutError(f"this has taken {_HANGS_AFTER} s")
+
+
 def _die_amid_a_write(random: random.Random) -> None:
     """Let an alarm that nobody handles, which is as deadly as SIGKILL, come a moment after a large write has begun."""
     write = os.write
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
     def write_and_die(fd: int, data: bytes) -> int:
         if len(data) > _LITTLE:

@@ -63,7 +63,7 @@ class Sealer(Program):
     """What seals in the background, though in the foreground: the topic's seals are its only work."""
 
     def command(self, *_arguments: str | bytes) -> list[str | bytes]:
-        code = "import os, sys; os.fork = os.setsid = int; from evtool.log import seals; seals.main(sys.argv[1])"
+        code = "import os, sys; os.fork = os.setsid = int; from evtool.log import sealing; sealing.main(sys.argv[1])"
         return [sys.executable, "-c", code, str(self.topic("t"))]
 
 

@@ -234,7 +234,7 @@ def no_retiring() -> None:
     from evtool.log import seals
 
     seals.retire = _nothing
-    seals.Sums.retire = _nothing  # type: ignore[method-assign]
+    seals.SealsFile.retire = _nothing  # type: ignore[method-assign]
 
 
 def no_sealing_first() -> None:

@@ -150,16 +150,20 @@ def test_a_long_file_is_replaced_by_one_with_its_newest_lines(consumers: Directo
 def test_a_full_disk_while_the_file_is_replaced_leaves_the_old_one(
     consumers: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(consumers, offsets.render(1, NOW) * 1200)
+    write(consumers, offsets.render(1, NOW) * (offsets._LARGEST // len(offsets.render(1, NOW))))
     commits = offsets.Commits(consumers, "g")
+    before = os.stat(file_of(consumers))
     monkeypatch.setattr(files, "write_all", _fail)
     with pytest.raises(StorageError, match="No space left"):
         commit(commits, 2)
     monkeypatch.undo()
     assert committed(consumers) == 1
     assert sorted(os.listdir(consumers.path)) == ["g.jsonl", "g.turn"]
+    after = os.stat(file_of(consumers))
+    assert (after.st_ino, after.st_size) == (before.st_ino, before.st_size)
     commit(commits, 3)
     assert committed(consumers) == 3
+    assert os.stat(file_of(consumers)).st_ino != before.st_ino  # so it was to be replaced indeed
 
 
 def test_a_full_disk_leaves_no_part_of_a_commit(consumers: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,17 +310,48 @@ def test_what_could_not_be_said_to_be_handled_is_not(
         assert (commits.committed, str(commits.state.handled)) == (1, "")
 
 
+def test_an_empty_file_is_no_damage(consumers: Directory) -> None:
+    """Whoever made it may have died before the first commit."""
+    write(consumers, b"")
+    commits = offsets.Commits(consumers, "g")
+    assert commits.committed is None
+    assert offsets.read_commits(consumers, "g") == []
+    commit(commits, 5)
+    assert committed(consumers) == 5
+
+
+def test_what_cannot_be_said_twice_is_told_twice(consumers: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits = offsets.Commits(consumers, "g")
+    commit(commits, 1)
+    monkeypatch.setattr(files, "write_all", _fail)
+    with commits:
+        for _ in range(2):
+            with pytest.raises(StorageError, match="No space left"):
+                commits.handle(Ranges([(1, 2)]))
+            monkeypatch.setattr(Directory, "open", lambda self, name, *_: self.fail(name, OSError(28, "No space left")))
+    monkeypatch.undo()
+    with commits:
+        assert commits.committed == 1
+
+
 def test_a_sync_with_nothing_to_sync_asks_for_none(consumers: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     commits = offsets.Commits(consumers, "g")
     monkeypatch.setattr(files, "sync_data", _never)
     commits.sync()
 
 
-def test_the_groups_are_those_with_a_commit_log(consumers: Directory) -> None:
+def test_the_groups_are_those_with_commits(consumers: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever died before the first one has left an empty file."""
     for name in ("b.jsonl", "a.jsonl", "a.lock", "c.jsonl.new", "UP.jsonl", "..jsonl"):
-        with open(f"{consumers.path}/{name}", "w"):
-            pass
+        with open(f"{consumers.path}/{name}", "wb") as file:
+            file.write(offsets.render(1, NOW))
+    with open(f"{consumers.path}/empty.jsonl", "wb"):
+        pass
     assert offsets.group_names(consumers) == ["a", "b"]
+    names = consumers.names()
+    os.unlink(f"{consumers.path}/a.jsonl")
+    monkeypatch.setattr(Directory, "names", lambda _: names)
+    assert offsets.group_names(consumers) == ["b"]
 
 
 def _fail(*_: object) -> None:

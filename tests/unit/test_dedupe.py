@@ -155,6 +155,41 @@ def test_two_ids_with_one_checksum_are_told_apart(tmp_path: Path, monkeypatch: p
     assert append(log, ["b", "c", "a"]) == [1, 2, 0]
 
 
+def test_ids_with_one_checksum_are_told_apart_among_many_sorted_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dedupe, "_LARGEST_TAIL", 0)
+    monkeypatch.setattr(dedupe, "crc32", lambda data, *_: 0 if len(data) != 3 else 7 if data < b'"d"' else 9)
+    path = tmp_path / "t"
+    for name in "adbec":
+        append(topic(path), [name])
+    assert append(topic(path), ["a", "b", "c", "d", "e", "f"]) == [0, 2, 4, 1, 3, 5]
+
+
+def test_the_stored_line_is_believed_and_not_the_cache(tmp_path: Path) -> None:
+    """Such as when somebody has changed it far from the end, where the cache does not look for changes."""
+    path = tmp_path / "t"
+    assert append(topic(path), ["a", *(f"b{number}" for number in range(200))])[0] == 0
+    (segment,) = path.glob("*.jsonl")
+    for old, new in ((b'"id":"a"', b'"ix":"a"'), (b'"id":"b0"', b'"id":"b9"')):
+        with segment.open("r+b") as file:
+            at = file.read().index(old)
+            file.seek(at)
+            file.write(new)
+    assert append(topic(path), ["a", "b0", "b1"]) == [201, 202, 2]
+
+
+def test_a_cache_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    log = topic(tmp_path / "t")
+    append(log, ["a"])
+    (cache,) = (tmp_path / "t" / "ids").iterdir()
+    cache.unlink()
+    cache.mkdir()
+    with pytest.raises(StorageError, match=f"^{cache}: "):
+        append(log, ["b"])
+    assert stored(tmp_path / "t") == 1
+
+
 def test_many_ids_are_sorted_in_and_all_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dedupe, "_LARGEST_TAIL", 16)
     path = tmp_path / "t"

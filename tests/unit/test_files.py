@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,28 @@ def test_writing_goes_on_after_each_part(tmp_path: Path, monkeypatch: pytest.Mon
     files.write_all_at(fd, b"HELLO", 7)
     assert os.pread(fd, 99, 0) == b"hello, HELLO"
     os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "expected"),
+    [
+        (10_000, 20_000, None),
+        (1000, 20_000, 5000 + files._FILES_BESIDE),
+        (1000, 2000, 2000),
+        (1000, resource.RLIM_INFINITY, 5000 + files._FILES_BESIDE),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None),
+        (5000 + files._FILES_BESIDE, 20_000, None),
+        (4999 + files._FILES_BESIDE, 20_000, 5000 + files._FILES_BESIDE),
+    ],
+)
+def test_more_files_may_be_open_as_far_as_the_system_lets_us(
+    soft: int, hard: int, expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, tuple[int, int]]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda what, limits: asked.append((what, limits)))
+    files.allow_open(5000)
+    assert asked == ([] if expected is None else [(resource.RLIMIT_NOFILE, (expected, hard))])
 
 
 def test_a_stream_that_does_not_block_is_waited_for() -> None:

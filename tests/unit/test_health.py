@@ -79,7 +79,7 @@ def test_what_cannot_be_read_keeps_nothing_else_back(
     os.chmod(home / "topics" / "t", 0o750)
     (home / "topics" / "t" / "topic.json.new").touch(0o600)
 
-    def fail(_: Directory) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(seals, "read", fail)

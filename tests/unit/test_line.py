@@ -20,7 +20,7 @@ KEYED = b'"key":"u1","type":"t","data":'
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 quick = settings(deadline=None, max_examples=150)
 
-offsets = st.integers(0, 10**20 - 2)
+offsets = st.integers(0, line.LIMIT - 1)
 moments = st.integers(0, 253402300799_999_999_999)  # nanoseconds; the last one of the year 9999
 own_names = st.from_regex(r"[a-z][a-z0-9]{0,19}", fullmatch=True).filter(
     lambda name: name not in line.RESERVED_ATTRIBUTES
@@ -79,7 +79,7 @@ def test_stamps_of_one_second_and_of_the_next_do_not_mix() -> None:
 def test_every_part_of_a_rendered_line_is_read_back(
     first: int, moment: int, head: dict[str, str], batch: list[bytes], carry: int
 ) -> None:
-    first = min(first, 10**20 - 1 - len(batch))
+    first = min(first, line.LIMIT - len(batch))
     stamped = line.stamp(moment)
     common = payload.encode_attributes(head) + line.DATA
     lines = split(line.render(first, stamped, common, batch, carry))
@@ -179,10 +179,12 @@ def test_data_that_look_like_a_line_and_are_no_json_make_no_event(broken: bytes)
     assert not line.is_event(stored(b'"data":[{"offset":1},' + broken + b"]", True))
 
 
-def test_an_offset_of_twenty_digits_still_fits() -> None:
-    text = line.render(10**20 - 1, NOW, line.DATA, [b"1"], 0)
-    assert line.is_event(text)
-    assert line.offset_of(text[: line.HEAD_LENGTH]) == 10**20 - 1
+def test_the_largest_offset_is_that_of_a_signed_integer_of_64_bits() -> None:
+    for offset, fits in ((2**63 - 1, True), (2**63, False), (10**20 - 1, False), (10**20, False)):
+        text = line.render(offset, NOW, line.DATA, [b"1"], 0)
+        assert line.is_event(text) is fits
+    text = line.render(2**63 - 1, NOW, line.DATA, [b"1"], 0)
+    assert line.offset_of(text[: line.HEAD_LENGTH]) == 2**63 - 1
     assert line.time_of(text[: line.HEAD_LENGTH]) == NOW
 
 

@@ -362,7 +362,7 @@ def test_a_hole_that_nothing_explains_is_told_and_one_that_is_noted_is_not(tmp_p
     missed: list[tuple[int, int]] = []
     drained(Reader(topic, 0, lambda first, last: missed.append((first, last))))
     assert missed == [gap]
-    with seals.Sums(topic) as sums:
-        sums.add_gap(*gap)
+    with seals.SealsFile(topic) as file:
+        file.add_gap(*gap)
     drained(Reader(topic, 0, lambda first, last: missed.append((first, last))))
     assert missed == [gap]

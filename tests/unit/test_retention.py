@@ -7,7 +7,6 @@ import json
 import os
 import tempfile
 import time
-import types
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -199,8 +198,7 @@ def test_so_many_events_are_kept_where_compaction_has_left_gaps(log: Log, most: 
                 os.unlink(f"{directory.path}/{first:020d}.jsonl")
                 write_segment(directory, first, text_of([log.events[offset] for offset in kept]), 0o444)
         with pytest.MonkeyPatch.context() as patch:
-            known = types.SimpleNamespace(remade=remade, retired=set(remade))
-            patch.setattr(retention.seals, "Known", lambda _: known)
+            patch.setattr(retention.seals, "removed_or_remade", lambda *_: sorted(remade))
             retention.trim(directory, retention.surplus(directory, Settings({"max-events": most})))
         firsts = segment_offsets(directory)
         assert len([offset for offset in left if offset >= firsts[0]]) >= min(most, len(left))
@@ -317,7 +315,7 @@ def test_what_another_trims_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(retention, "segment_offsets", lambda _: [0, 1, 2])
         found = retention.plan(directory, 2)
         assert (found.end, found.segments, found.size) == (2, 2, len(Stored(1, NOON, 20).line))
-        monkeypatch.setattr(retention.seals, "Known", lambda _: types.SimpleNamespace(remade={0}, retired={0}))
+        monkeypatch.setattr(retention.seals, "removed_or_remade", lambda *_: [0])
         assert retention._first_with(directory, 2, 3) == 1
         assert retention._first_with(directory, 3, 3) == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from evtool.errors import CorruptionError, SyncError
 from evtool.log import files, line
-from evtool.log.segment import Segment
+from evtool.log.segment import Segment, segment_offsets
 from tests.topics import open_directory
 
 if TYPE_CHECKING:
@@ -133,8 +134,9 @@ scraps = st.lists(st.sampled_from([b"\n", b"\n", b"x", b"y" * 60, b"z" * LONG]),
 @quick
 def test_lines_end_at_the_last_newline_of_those_bytes_that_are_looked_at(text: bytes, data: st.DataObject) -> None:
     """Whatever stands behind them by now, and whatever the lines are."""
-    size = data.draw(st.integers(0, len(text)))
-    with Scratch(text) as segment:
+    size = data.draw(st.one_of(st.just(len(text)), st.integers(0, len(text))))
+    behind = data.draw(st.sampled_from([b"", b"\n", b"\n" * 9000]))
+    with Scratch(text[:size] + (text[size:] or behind)) as segment:
         assert segment.end_of_lines(size) == text.rfind(b"\n", 0, size) + 1
 
 
@@ -358,6 +360,31 @@ def test_a_descriptor_is_closed_with_its_segment_and_only_once(tmp_path: Path, m
     del segment
     assert closed == [fd]
     close(fd)
+
+
+def test_a_descriptor_may_have_any_number_and_none_is_closed_that_was_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment: Any = write_segment(open_directory(tmp_path), 7, b"")
+    assert segment.first == 7
+    closed: list[int] = []
+    fd, close = segment.fd, os.close
+    monkeypatch.setattr("os.close", closed.append)
+    segment.fd = 0
+    segment.__del__()
+    assert closed == [0]
+    with pytest.raises(FileNotFoundError):
+        Segment(open_directory(tmp_path), 5)
+    gc.collect()
+    assert 1 not in closed
+    monkeypatch.undo()
+    close(fd)
+
+
+def test_the_segments_of_a_topic_are_listed_in_order(tmp_path: Path) -> None:
+    for name in (f"{30:020d}.jsonl", f"{4:020d}.jsonl", f"{100:020d}.jsonl", "lock", f"{5:020d}.jsonl.new", "5.jsonl"):
+        (tmp_path / name).touch()
+    assert segment_offsets(open_directory(tmp_path)) == [4, 30, 100]
 
 
 def test_a_link_in_the_place_of_a_segment_is_not_followed(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import errno
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from evtool.errors import StorageError, SyncError
-from evtool.log import files, line, seals, topic
+from evtool.log import files, line, sealing, topic
 from evtool.log.files import Directory
 from evtool.log.lock import unlock
 from evtool.log.topic import TopicLog, segment_offsets
@@ -305,12 +306,13 @@ def test_what_is_left_to_do_after_a_roll_is_done_once_and_without_the_lock(
 ) -> None:
     done: list[str] = []
 
-    def see_to_it(directory: Directory, *_: object) -> None:
+    def see_to_it(directory: Directory, first: int, size: int) -> None:
         other.lock(timeout=0.01)
         unlock(other._lock_fd)
         done.append(directory.path)
+        assert os.stat(f"{directory.path}/{first:020d}.jsonl").st_size == size
 
-    monkeypatch.setattr(seals, "after_roll", see_to_it)
+    monkeypatch.setattr(sealing, "after_roll", see_to_it)
     log.append([b"1"], line.DATA)
     log.append([b"1"], line.DATA)
     assert done == []
@@ -368,3 +370,33 @@ def test_segments_that_others_sealed_are_synced_too(
     assert set(synced) == {first, segments(tmp_path)[-1].stat().st_ino}
     log.sync()
     assert len(synced) == 2
+
+
+@pytest.mark.parametrize(("free", "held"), [(1000, True), (999, False)])
+def test_where_space_is_short_what_was_trimmed_is_given_back_at_once(
+    log: TopicLog, tmp_path: Path, free: int, held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else after the lock was given back, for a file system may take its time for it."""
+    for number in range(2):
+        log.append_whole([[b"%d" % number]], line.DATA)
+    (tmp_path / "t" / "topic.json").write_text('{"segment-bytes":1000,"max-events":1}')
+    removed = segments(tmp_path)[0].stat().st_ino
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=free, f_frsize=1))
+    seen: list[bool] = []
+    unlock_ = topic.unlock
+    monkeypatch.setattr(topic, "unlock", lambda fd: (seen.append(removed in open_files()), unlock_(fd))[1])
+    log.append_whole([[b"2"]], line.DATA)
+    assert segment_offsets(log.directory) == [2]
+    assert seen == [held]
+    assert removed not in open_files()
+
+
+def open_files() -> set[int]:
+    """The files that this process has open."""
+    found = set()
+    for fd in range(256):
+        try:
+            found.add(os.fstat(fd).st_ino)
+        except OSError:
+            continue
+    return found

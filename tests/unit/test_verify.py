@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evtool.errors import BusyError, ConditionError
-from evtool.log import check, files, seals
+from evtool.log import check, files, sealing, seals
 from evtool.log.check import Course, problems
 from evtool.log.segment import Segment
 from evtool.log.topic import TopicLog
@@ -203,7 +203,7 @@ def test_nobody_alters_what_is_sealed_and_its_seal_unnoticed(topic: Directory) -
     # Who may write to the files can seal them anew, but not so that they have the seal that somebody else knows.
     for name in segments(topic)[:-1]:
         segment = Segment(topic, int(name[:20]))
-        with seals.Sums(topic) as sums:
+        with seals.SealsFile(topic) as sums:
             sums.add(segment.first, seals.digest(segment))
     assert "altered" not in kinds(topic)
     with pytest.raises(ConditionError, match="none of its seals"):
@@ -225,7 +225,7 @@ def test_a_torn_seal_is_written_again(topic: Directory) -> None:
     whole = os.path.getsize(path)
     os.truncate(path, whole - 30)
     assert kinds(topic) == []
-    assert seals.seal_all(topic) == 1
+    assert sealing.seal_all(topic) == 1
     assert os.path.getsize(path) == whole
     assert kinds(topic) == []
 
@@ -234,7 +234,7 @@ def test_what_is_damaged_before_it_is_sealed_gets_no_seal(topic: Directory) -> N
     write(topic, 40)
     os.unlink(f"{topic.path}/SHA256SUMS")
     change(topic, segments(topic)[1], b'"n":', b'"m":')
-    assert seals.seal_all(topic) == len(segments(topic)) - 2
+    assert sealing.seal_all(topic) == len(segments(topic)) - 2
     assert kinds(topic) == [check.UNSOUND]
 
 
