@@ -7,17 +7,20 @@ _evtool_reply() {
     for word; do
         [[ $word == "$typed"* ]] && COMPREPLY+=("${word#"$cut"}")
     done
+    # Something has to follow upon these.
+    [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[:=] ]] && compopt -o nospace 2>/dev/null
 }
 
+# Offer what there is of a kind. The words before tell which topics it is about.
 _evtool_ask() {
-    local words
-    mapfile -t words < <(evtool __complete "$1" 2>/dev/null)
-    _evtool_reply "${words[@]}"
+    local offered
+    mapfile -t offered < <(evtool __complete "$1" '' "${said[@]}" 2>/dev/null)
+    _evtool_reply "${offered[@]}"
 }
 
 _evtool() {
-    local current=${COMP_WORDS[COMP_CWORD]} before typed command='' options='' topics=0 then='' places=0 at
-    local -a words
+    local current=${COMP_WORDS[COMP_CWORD]} before typed command='' options='' rest='' kind at
+    local -a words places=() said=()
     COMPREPLY=()
     # The words as the program will see them, not as bash splits them.
     read -ra words <<< "${COMP_LINE:0:COMP_POINT}"
@@ -30,27 +33,27 @@ _evtool() {
     fi
     command=${words[1]}
     case $command in
-        append) options='--text --key -k --key-from --type -t --source --id --id-from --attr --cloudevents --offsets --sync --expect-offset --atomic --rejects --timeout --null -0 --verbose -v --quiet -q --allow-nfs -h --help'; topics=1; then='' ;;
-        tail) options='--count -n --follow -f --timeout --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --quiet -q --allow-nfs -h --help'; topics=99; then='' ;;
-        replay) options='--from --until --count -n --follow -f --timeout --speed --max-gap --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --quiet -q --allow-nfs -h --help'; topics=99; then='' ;;
-        subscribe) options='--group -g --from --count -n --timeout --drain --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --jobs -j --batch --linger --worker --timeout-each --retries --backoff --share --lease --manual --verbose -v --quiet -q --allow-nfs -h --help'; topics=99; then='' ;;
-        fanout) options='--to --config --check --name --from --drain --key -k --type -t --where -w --jq --content --jobs -j --batch --linger --timeout-each --retries --backoff --verbose -v --quiet -q --allow-nfs -h --help'; topics=1; then='' ;;
-        topics) options='--json --color --allow-nfs -h --help'; topics=99; then='' ;;
-        groups) options='--json --color --allow-nfs -h --help'; topics=99; then='' ;;
-        commit) options='--group -g --verbose -v --allow-nfs -h --help'; topics=1; then='' ;;
-        seek) options='--group -g --to --dry-run --force --json --color --quiet -q --allow-nfs -h --help'; topics=1; then='' ;;
-        dead) options='--group -g --all --json --color --allow-nfs -h --help'; topics=1; then='' ;;
-        redrive) options='--offset --all --group -g --dry-run --quiet -q --allow-nfs -h --help'; topics=1; then='' ;;
-        rm) options='--group -g --yes -y --dry-run --force --quiet -q --allow-nfs -h --help'; topics=1; then='' ;;
-        create) options='--json --color --quiet -q --allow-nfs -h --help'; topics=1; then=settings ;;
-        set) options='--json --color --quiet -q --allow-nfs -h --help'; topics=1; then=settings ;;
-        trim) options='--before --yes -y --dry-run --json --color --quiet -q --allow-nfs -h --help'; topics=99; then='' ;;
-        verify) options='--since-seal --json --color --quiet -q --allow-nfs -h --help'; topics=99; then='' ;;
-        repair) options='--yes -y --dry-run --json --color --quiet -q --allow-nfs -h --help'; topics=1; then='' ;;
-        compact) options='--before --grace --yes -y --dry-run --json --color --quiet -q --allow-nfs -h --help'; topics=99; then='' ;;
-        state) options='--at --key -k --output -o --data -d --null -0 --color --allow-nfs -h --help'; topics=1; then='' ;;
-        diff) options='--key -k --json --color --allow-nfs -h --help'; topics=1; then=where ;;
-        doctor) options='--json --color --quiet -q --allow-nfs -h --help'; topics=0; then='' ;;
+        append) options='--text --key -k --key-from --type -t --source --id --id-from --attr --cloudevents --offsets --sync --expect-offset --atomic --rejects --timeout --null -0 --verbose -v --quiet -q --allow-nfs -h --help'; places=(topics); rest='' ;;
+        tail) options='--count -n --follow -f --timeout --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --quiet -q --allow-nfs -h --help'; places=(); rest=topics ;;
+        replay) options='--from --until --count -n --follow -f --timeout --speed --max-gap --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --quiet -q --allow-nfs -h --help'; places=(); rest=topics ;;
+        subscribe) options='--group -g --from --count -n --timeout --drain --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --jobs -j --batch --linger --worker --timeout-each --retries --backoff --share --lease --manual --verbose -v --quiet -q --allow-nfs -h --help'; places=(); rest=topics ;;
+        fanout) options='--to --config --check --name --from --drain --key -k --type -t --where -w --jq --content --jobs -j --batch --linger --timeout-each --retries --backoff --verbose -v --quiet -q --allow-nfs -h --help'; places=(topics); rest='' ;;
+        topics) options='--json --color --allow-nfs -h --help'; places=(); rest=topics ;;
+        groups) options='--json --color --allow-nfs -h --help'; places=(); rest=topics ;;
+        commit) options='--group -g --verbose -v --allow-nfs -h --help'; places=(topics); rest='' ;;
+        seek) options='--group -g --to --dry-run --force --json --color --quiet -q --allow-nfs -h --help'; places=(topics); rest='' ;;
+        dead) options='--group -g --all --json --color --allow-nfs -h --help'; places=(topics); rest='' ;;
+        redrive) options='--offset --all --group -g --dry-run --quiet -q --allow-nfs -h --help'; places=(topics); rest='' ;;
+        rm) options='--group -g --yes -y --dry-run --force --quiet -q --allow-nfs -h --help'; places=(topics); rest='' ;;
+        create) options='--json --color --quiet -q --allow-nfs -h --help'; places=(''); rest=settings ;;
+        set) options='--json --color --quiet -q --allow-nfs -h --help'; places=(topics); rest=settings ;;
+        trim) options='--before --yes -y --dry-run --json --color --quiet -q --allow-nfs -h --help'; places=(); rest=topics ;;
+        verify) options='--since-seal --json --color --quiet -q --allow-nfs -h --help'; places=(); rest=topics ;;
+        repair) options='--yes -y --dry-run --json --color --quiet -q --allow-nfs -h --help'; places=(topics); rest='' ;;
+        compact) options='--before --grace --yes -y --dry-run --json --color --quiet -q --allow-nfs -h --help'; places=(); rest=topics ;;
+        state) options='--at --key -k --output -o --data -d --null -0 --color --allow-nfs -h --help'; places=(topics); rest='' ;;
+        diff) options='--key -k --json --color --allow-nfs -h --help'; places=(topics where where); rest='' ;;
+        doctor) options='--json --color --quiet -q --allow-nfs -h --help'; places=(); rest='' ;;
         *) return ;;
     esac
     for (( at = 2; at < ${#words[@]} - 1; at++ )); do
@@ -67,30 +70,28 @@ _evtool() {
         before=${typed%%=*}
         typed=${typed#*=}
     fi
-    case $before in
-        --attr|--backoff|--batch|--config|--count|--expect-offset|--grace|--id|--id-from|--jobs|--jq|--key|--key-from|--lease|--linger|--max-gap|--name|--offset|--retries|--since-seal|--source|--speed|--timeout|--timeout-each|--type|--where|-j|-k|-n|-t|-w) return ;;
-        --sync) _evtool_reply always never; return ;;
-        --rejects) COMPREPLY=($(compgen -f -- "$current")); return ;;
-        --output|-o) _evtool_reply auto line data text pretty cloudevents; return ;;
-        --color) _evtool_reply auto always never; return ;;
-        --at|--before|--from|--until) _evtool_ask where; return ;;
-        --group|-g) _evtool_ask groups; return ;;
-        --to) _evtool_ask sinks; return ;;
-        --content) _evtool_reply json cloudevents; return ;;
+    for (( at = 2; at < ${#words[@]} - 1; at++ )); do
+        [[ ${words[at]} == -* ]] || said+=("${words[at]}")
+    done
+    case "$command $before" in
+        *' --attr'|*' --backoff'|*' --batch'|*' --count'|*' --expect-offset'|*' --grace'|*' --id'|*' --id-from'|*' --jobs'|*' --jq'|*' --key'|*' --key-from'|*' --lease'|*' --linger'|*' --max-gap'|*' --offset'|*' --retries'|*' --since-seal'|*' --source'|*' --speed'|*' --timeout'|*' --timeout-each'|*' --type'|*' --where'|*' -j'|*' -k'|*' -n'|*' -t'|*' -w') return ;;
+        *' --sync') _evtool_reply always never; return ;;
+        *' --config'|*' --rejects') COMPREPLY=($(compgen -f -- "$current")); return ;;
+        *' --output'|*' -o') _evtool_reply auto line data text pretty cloudevents; return ;;
+        *' --color') _evtool_reply auto always never; return ;;
+        *' --at'|*' --before'|*' --from'|*' --until'|seek' --to') _evtool_ask where; return ;;
+        *' --group'|*' --name'|*' -g') _evtool_ask groups; return ;;
+        fanout' --to') _evtool_ask sinks; return ;;
+        *' --content') _evtool_reply json cloudevents; return ;;
     esac
     if [[ $typed == -* ]]; then
         # shellcheck disable=SC2086
         _evtool_reply $options
         return
     fi
-    for (( at = 2; at < ${#words[@]} - 1; at++ )); do
-        [[ ${words[at]} == -* ]] || (( places++ ))
-    done
-    if (( places < topics )); then
-        _evtool_ask topics
-    elif [[ -n $then ]]; then
-        _evtool_ask "$then"
-    fi
+    kind=$rest
+    (( ${#said[@]} < ${#places[@]} )) && kind=${places[${#said[@]}]}
+    [[ -n $kind ]] && _evtool_ask "$kind"
 }
 
 complete -F _evtool evtool

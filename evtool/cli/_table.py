@@ -688,11 +688,13 @@ COMMANDS = {
         "arguments": (
             ("kind", True, False),
             ("word", False, False),
+            ("said", False, True),
         ),
         "required": (),
         "defaults": {
             "kind": None,
             "word": "",
+            "said": [],
         },
         "runs_handler": False,
     },

@@ -101,7 +101,7 @@ def append(
         str | None, typer.Option("--id-from", metavar="PATH", help="Take the id from each event, as in .order.id.")
     ] = None,
     attr: Annotated[
-        list[str] | None, typer.Option("--attr", metavar="NAME=VALUE", help="Another attribute; may be repeated.")
+        list[str] | None, typer.Option("--attr", metavar="NAME=TEXT", help="Another attribute; may be repeated.")
     ] = None,
     cloudevents: Annotated[
         bool, typer.Option("--cloudevents", help="Events are CloudEvents 1.0; take attributes and data from them.")
@@ -589,8 +589,9 @@ def complete(
     context: typer.Context,
     kind: Annotated[str, typer.Argument()],
     word: Annotated[str, typer.Argument()] = "",
+    said: Annotated[list[str] | None, typer.Argument()] = None,
 ) -> int:
-    """Print what may stand for an argument: topics, groups or where."""
+    """Print what may stand for an argument: topics, groups, where, sinks or settings."""
     return _run(context)
 
 

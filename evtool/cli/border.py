@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 SIGINT, SIGPIPE, SIGTERM = 2, 13, 15  # the module `signal` costs 6 ms
 
 
+class Declined(Exception):
+    """The user was asked, and does not want it. Nobody needs to be told."""
+
+    exit_code = 1
+
+
 class Ended(Exception):
     """A signal ended the command, in good order. The program then ends by that signal too, as its parent expects."""
 
@@ -31,6 +37,8 @@ def run(args: Args) -> int:
     except EvtoolError as error:
         complain(error.what, error.why, error.hint)
         return error.exit_code
+    except Declined as declined:
+        return declined.exit_code
     except BrokenPipeError:
         return 128 + SIGPIPE
     except KeyboardInterrupt:

@@ -8,11 +8,10 @@ if TYPE_CHECKING:
     from evtool.cli.generate import Command, Parameter
 
 _HEADER = "Generated from the declaration of the command line by `make generate`: do not edit."
-_DYNAMIC = {
-    "topic": "topics", "topics": "topics", "group": "groups", "to": "sinks", "values": "settings",
-    "from_": "where", "until": "where", "at": "where", "before": "where", "after": "where",
-}  # fmt: skip
-_FILES = frozenset(("rejects",))
+# What `evtool __complete` is asked for where the help calls a value so.
+_ASKED = {"TOPIC": "topics", "GROUP": "groups", "WHERE": "where", "SINK": "sinks", "NAME=VALUE": "settings"}
+_FILE = "FILE"
+_MAKE_TOPICS = ("create",)  # a topic that is there already is none for these
 _HELP = "Show what the command does and takes."
 
 
@@ -29,6 +28,12 @@ def _takes_value(option: Parameter) -> bool:
     return option.kind != "flag"
 
 
+def _places(command: Command) -> list[str]:
+    """What is asked for at the place of each argument; empty where only the user knows."""
+    asked = [_ASKED.get(one.metavar, "") for one in command.arguments]
+    return ["" if one == "topics" and command.name in _MAKE_TOPICS else one for one in asked]
+
+
 def _summary(text: str) -> str:
     """The first sentence of a help text."""
     return text.partition("\n\n")[0].replace("\n", " ").rstrip(".")
@@ -42,44 +47,44 @@ def bash(commands: list[Command]) -> str:
     names = " ".join(command.name for command in commands)
     options = "\n".join(
         f"        {command.name}) options='{' '.join(flag for one in command.options for flag in one.flags)}"
-        f" -h --help'; topics={_topic_places(command)}; then={_then(command)} ;;"
+        f" -h --help'; {_bash_places(command)} ;;"
         for command in commands
     )
     values = "\n".join(
-        f"        {'|'.join(sorted(flags))}) {action} ;;" for action, flags in _bash_values(commands).items()
+        f"        {'|'.join(sorted(places))}) {action} ;;" for action, places in _bash_values(commands).items()
     )
     return _BASH.format(header=_HEADER, names=names, options=options, values=values)
 
 
-def _topic_places(command: Command) -> int:
-    """How many of the words of a command are topics; 99 for any number."""
-    if not command.arguments:
-        return 0
-    return 99 if command.arguments[0].many else 1
+def _bash_places(command: Command) -> str:
+    """What is asked for at each place for a word that is no option, and at all places behind those."""
+    places = _places(command)
+    rest = places.pop() if command.arguments and command.arguments[-1].many else ""
+    nothing = "''"
+    return f"places=({' '.join(one or nothing for one in places)}); rest={rest or nothing}"
 
 
-def _then(command: Command) -> str:
-    """What the words behind the topic are; nothing if there are none."""
-    return next((_DYNAMIC[one.name] for one in command.arguments[1:] if one.name in _DYNAMIC), "''")
-
-
-def _bash_values(commands: list[Command]) -> dict[str, set[str]]:
-    """What completes the value of an option, and the flags of the options that it does so for."""
-    actions: dict[str, set[str]] = {}
+def _bash_values(commands: list[Command]) -> dict[str, list[str]]:
+    """What completes the value of an option, and the patterns of command and flag for which it does so."""
+    actions: dict[str, dict[str, list[str]]] = {}
     for command in commands:
         for option in filter(_takes_value, command.options):
-            actions.setdefault(_bash_action(option), set()).update(option.flags)
-    taken = {flag for action, flags in actions.items() if action != "return" for flag in flags}
-    actions["return"] = actions.get("return", set()) - taken
-    return actions
+            for flag in option.flags:
+                actions.setdefault(flag, {}).setdefault(_bash_action(option), []).append(command.name)
+    patterns: dict[str, list[str]] = {}
+    for flag, by_action in actions.items():
+        for action, names in by_action.items():
+            whose = ["*"] if len(by_action) == 1 else names
+            patterns.setdefault(action, []).extend(f"{name}' {flag}'" for name in whose)
+    return patterns
 
 
 def _bash_action(option: Parameter) -> str:
     if choices := _choices(option):
         return f"_evtool_reply {' '.join(choices)}; return"
-    if option.name in _DYNAMIC:
-        return f"_evtool_ask {_DYNAMIC[option.name]}; return"
-    return 'COMPREPLY=($(compgen -f -- "$current")); return' if option.name in _FILES else "return"
+    if option.metavar in _ASKED:
+        return f"_evtool_ask {_ASKED[option.metavar]}; return"
+    return 'COMPREPLY=($(compgen -f -- "$current")); return' if option.metavar == _FILE else "return"
 
 
 _BASH = """\
@@ -92,17 +97,20 @@ _evtool_reply() {{
     for word; do
         [[ $word == "$typed"* ]] && COMPREPLY+=("${{word#"$cut"}}")
     done
+    # Something has to follow upon these.
+    [[ ${{#COMPREPLY[@]}} == 1 && ${{COMPREPLY[0]}} == *[:=] ]] && compopt -o nospace 2>/dev/null
 }}
 
+# Offer what there is of a kind. The words before tell which topics it is about.
 _evtool_ask() {{
-    local words
-    mapfile -t words < <(evtool __complete "$1" 2>/dev/null)
-    _evtool_reply "${{words[@]}}"
+    local offered
+    mapfile -t offered < <(evtool __complete "$1" '' "${{said[@]}}" 2>/dev/null)
+    _evtool_reply "${{offered[@]}}"
 }}
 
 _evtool() {{
-    local current=${{COMP_WORDS[COMP_CWORD]}} before typed command='' options='' topics=0 then='' places=0 at
-    local -a words
+    local current=${{COMP_WORDS[COMP_CWORD]}} before typed command='' options='' rest='' kind at
+    local -a words places=() said=()
     COMPREPLY=()
     # The words as the program will see them, not as bash splits them.
     read -ra words <<< "${{COMP_LINE:0:COMP_POINT}}"
@@ -132,7 +140,10 @@ _evtool() {{
         before=${{typed%%=*}}
         typed=${{typed#*=}}
     fi
-    case $before in
+    for (( at = 2; at < ${{#words[@]}} - 1; at++ )); do
+        [[ ${{words[at]}} == -* ]] || said+=("${{words[at]}}")
+    done
+    case "$command $before" in
 {values}
     esac
     if [[ $typed == -* ]]; then
@@ -140,14 +151,9 @@ _evtool() {{
         _evtool_reply $options
         return
     fi
-    for (( at = 2; at < ${{#words[@]}} - 1; at++ )); do
-        [[ ${{words[at]}} == -* ]] || (( places++ ))
-    done
-    if (( places < topics )); then
-        _evtool_ask topics
-    elif [[ -n $then ]]; then
-        _evtool_ask "$then"
-    fi
+    kind=$rest
+    (( ${{#said[@]}} < ${{#places[@]}} )) && kind=${{places[${{#said[@]}}]}}
+    [[ -n $kind ]] && _evtool_ask "$kind"
 }}
 
 complete -F _evtool evtool
@@ -167,7 +173,8 @@ def zsh(commands: list[Command]) -> str:
 def _zsh_case(command: Command) -> str:
     rows = [_zsh_option(option) for option in command.options]
     rows.append(f"'(-h --help)'{{-h,--help}}'[{_zsh_text(_HELP)}]'")
-    rows += [_zsh_argument(at, argument) for at, argument in enumerate(command.arguments, 1)]
+    places = zip(command.arguments, _places(command), strict=True)
+    rows += [_zsh_argument(at, argument, asked) for at, (argument, asked) in enumerate(places, 1)]
     if command.runs_handler:
         rows.append("'*:::command:_normal'" if not command.arguments[0].many else "'(-)--:*:::command:_normal'")
     body = " \\\n            ".join(rows)
@@ -187,18 +194,17 @@ def _zsh_option(option: Parameter) -> str:
     return f"'{exclusive}{again}'{{{','.join(option.flags)}}}'{help_text}{value}'"
 
 
-def _zsh_argument(at: int, argument: Parameter) -> str:
+def _zsh_argument(at: int, argument: Parameter, asked: str) -> str:
     place = "*" if argument.many else str(at)
-    action = f"_evtool_ask {_DYNAMIC[argument.name]}" if argument.name in _DYNAMIC else ""
-    return f"'{place}:{argument.name}:{action}'"
+    return f"'{place}:{argument.name}:{f'_evtool_ask {asked}' if asked else ''}'"
 
 
 def _zsh_action(option: Parameter) -> str:
     if choices := _choices(option):
         return f"({' '.join(choices)})"
-    if option.name in _DYNAMIC:
-        return f"_evtool_ask {_DYNAMIC[option.name]}"
-    return "_files" if option.name in _FILES else ""
+    if option.metavar in _ASKED:
+        return f"_evtool_ask {_ASKED[option.metavar]}"
+    return "_files" if option.metavar == _FILE else ""
 
 
 def _zsh_text(text: str) -> str:
@@ -210,10 +216,17 @@ _ZSH = """\
 # zsh completion for evtool(1). {header}
 
 # The last argument says what to ask for; before it stand options for compadd, which _arguments puts there.
+# The words before tell which topics it is about. Something has to follow upon those that end with ':' or '='.
 _evtool_ask() {{
-    local -a offered
-    offered=(${{(f)"$(evtool __complete ${{@[-1]}} 2>/dev/null)"}})
-    compadd "${{@[1,-2]}}" -a offered
+    local -a said offered begun
+    local added=1
+    said=(${{(Q)words[2,CURRENT-1]}})
+    offered=(${{(f)"$(evtool __complete ${{@[-1]}} '' ${{said:#-*}} 2>/dev/null)"}})
+    begun=(${{(M)offered:#*[:=]}})
+    offered=(${{offered:#*[:=]}})
+    compadd "${{@[1,-2]}}" -a offered && added=0
+    compadd "${{@[1,-2]}}" -S '' -a begun && added=0
+    return added
 }}
 
 _evtool() {{
@@ -240,10 +253,19 @@ _evtool "$@"
 
 # fish
 
+_FISH_ASK = (
+    "# Offer what there is of a kind. The words before tell which topics it is about.",
+    "function _evtool_ask",
+    "    set -l said (commandline -opc)",
+    "    set -e said[1..2]",
+    "    evtool __complete $argv (string match -v -- '-*' '' $said) 2>/dev/null",
+    "end",
+)
+
 
 def fish(commands: list[Command]) -> str:
     """The script for fish 3.1 and later."""
-    rows = [f"# fish completion for evtool(1). {_HEADER}", "", "complete -c evtool -f"]
+    rows = [f"# fish completion for evtool(1). {_HEADER}", "", *_FISH_ASK, "", "complete -c evtool -f"]
     first = "complete -c evtool -n __fish_use_subcommand"
     rows.append(f"{first} -s V -l version -d 'Show the version and exit'")
     rows += [f"{first} -a {command.name} -d {_fish_text(_summary(command.help))}" for command in commands]
@@ -252,11 +274,7 @@ def fish(commands: list[Command]) -> str:
         here = f"complete -c evtool -n '__fish_seen_subcommand_from {command.name}'"
         rows.append("")
         rows += [f"{here} {_fish_option(option)}" for option in command.options]
-        rows += [
-            f"{here} -a '(evtool __complete {_DYNAMIC[argument.name]} 2>/dev/null)'"
-            for argument in command.arguments
-            if argument.name in _DYNAMIC
-        ]
+        rows += [f"{here} -a {_fish_asked(kind)}" for kind in dict.fromkeys(filter(None, _places(command)))]
     return "\n".join([*rows, ""])
 
 
@@ -265,13 +283,17 @@ def _fish_option(option: Parameter) -> str:
     value: list[str] = []
     if choices := _choices(option):
         value = [f"-xa '{' '.join(choices)}'"]
-    elif option.name in _DYNAMIC:
-        value = [f"-xa '(evtool __complete {_DYNAMIC[option.name]} 2>/dev/null)'"]
-    elif option.name in _FILES:
+    elif option.metavar in _ASKED:
+        value = [f"-xa {_fish_asked(_ASKED[option.metavar])}"]
+    elif option.metavar == _FILE:
         value = ["-rF"]
     elif _takes_value(option):
         value = ["-x"]
     return " ".join([*flags, *value, "-d", _fish_text(_summary(option.help))])
+
+
+def _fish_asked(kind: str) -> str:
+    return f"'(_evtool_ask {kind})'"
 
 
 def _fish_text(text: str) -> str:

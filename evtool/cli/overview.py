@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from evtool.cli import border, home
@@ -39,11 +40,6 @@ def chosen(store: FileStore, patterns: list[str]) -> list[str]:
     return sorted(found)
 
 
-def is_glob(text: str) -> bool:
-    """Whether this may name several topics."""
-    return names.is_pattern(text)
-
-
 class Rows(list["Row"]):
     """Rows of several topics. exit_code: 0 or, if those of some topic are missing, what says why."""
 
@@ -51,26 +47,36 @@ class Rows(list["Row"]):
 
 
 def rows(args: Args, rows_of: Callable[[FileStore, str], list[Row]]) -> Rows:
-    """The rows of the topics that were asked for. Where nothing was ever stored there are none."""
+    """The rows of the topics that were asked for. Where nothing was ever stored there are none.
+
+    That is said if it is a home that somebody has named: a name that is wrong, a disk that is not mounted.
+    """
     try:
         store = home.open_home(args)
-    except NotFoundError:
+    except NotFoundError as error:
         for topic in args.topics:
             if not names.is_pattern(topic):
                 names.check_name("topic", topic)
                 raise NotFoundError(topic, "no such topic", hint="there are no topics yet") from None
+        if os.environ.get("EVTOOL_HOME") and not args.__dict__.get("quiet"):
+            home.note(f"{error.what}: {error.why}")
         return Rows()
     return collect(chosen(store, args.topics), lambda topic: rows_of(store, topic))
 
 
 def collect(topics: list[str], rows_of: Callable[[str], list[Row]]) -> Rows:
-    """The rows of all these topics. What is wrong with one of several is said, and does not keep the others back."""
+    """The rows of all these topics. What is wrong with one of several is said, and does not keep the others back.
+
+    Nor does it if the user does not want it for one. The exit code is that of the first.
+    """
     rows = Rows()
     for topic in topics:
         try:
             rows += rows_of(topic)
         except UsageError:  # of the command, not of the topic
             raise
+        except border.Declined as declined:
+            rows.exit_code = rows.exit_code or declined.exit_code
         except EvtoolError as error:
             if len(topics) == 1:
                 raise

@@ -80,7 +80,7 @@ def say_lapsed(topic: str, group: str) -> None:
 
 def say_missed(topic: str, first: int, last: int) -> None:
     """Tell of events that were trimmed away before they could be read."""
-    home.note(f"{topic}: offsets {first} to {last} are gone, trimmed before they were read")
+    home.note(f"{topic}: offsets {first} to {last} are gone, trimmed or lost before they were read")
 
 
 class Span:

@@ -6,6 +6,7 @@ from evtool.cli import view
 from evtool.cli.view import Column
 from evtool.errors import ConfigurationError, UsageError
 from evtool.log import settings
+from evtool.stores.file import nearest
 from evtool.stores.where import duration
 
 TYPE_CHECKING = False
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _SUFFIXES = {"": 1, "b": 1, "k": 1000, "kb": 1000, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9, "t": 10**12}
 _SUFFIXES |= {"tb": 10**12, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
+_DURATION_HINT = "say for example 250ms, 90s, 5m, 1h30m, 2d, 4w"
 _SHOWN = (
     ("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10),
     ("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 1000), ("", 1),
@@ -28,9 +30,12 @@ def parse(said: list[str]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for one in said:
         name, equals, text = one.partition("=")
-        if not equals or name not in settings.KNOWN:
-            known = ", ".join(settings.KNOWN)
+        known = ", ".join(settings.KNOWN)
+        if not equals:
             raise UsageError(repr(one), "not a setting with a value", hint=f"say NAME=VALUE; settings are {known}")
+        if name not in settings.KNOWN:
+            hint = nearest(name, list(settings.KNOWN)) or f"settings are {known}"
+            raise UsageError(repr(name), "not a setting", hint=hint)
         changes[name] = _value(name, text.strip()) if text.strip() else None
     return changes
 
@@ -49,12 +54,14 @@ def _value(name: str, text: str) -> Any:
 
 
 def _seconds(name: str, text: str) -> float:
+    """A duration. A number alone is none: who means days must not get seconds, and lose events by it."""
     if _is_number(text):
-        return float(text)
+        units = ", ".join(f"{text}{unit}" for unit in "smhd")
+        raise UsageError(f"{name}={text}", "not a duration", hint=f"say the unit: {units}")
     try:
         return duration(text)
     except UsageError as error:
-        raise UsageError(f"{name}={text}", error.why, hint=error.hint) from None
+        raise UsageError(f"{name}={text}", error.why, hint=_DURATION_HINT) from None
 
 
 def _is_number(text: str) -> bool:

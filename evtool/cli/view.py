@@ -31,12 +31,12 @@ class Column:
 
 
 def write_rows(args: Args, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> None:
-    """Write the rows in the form that was asked for. On a terminal no row at all is said in words."""
+    """Write the rows in the form that was asked for: nothing if there are none, and no empty table on a terminal."""
     if args.json:
         import orjson
 
         write(b"".join(orjson.dumps(row) + b"\n" for row in rows))
-    elif os.isatty(STANDARD_OUTPUT):
+    elif rows and os.isatty(STANDARD_OUTPUT):
         _write_table(args, columns, rows)
     else:
         write("".join(_plain(columns, row) for row in rows).encode())
@@ -110,6 +110,11 @@ def size(count: int) -> str:
 def number(count: int) -> str:
     """A count for people."""
     return f"{count:,}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A count of things: 1 event, 2 events."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def yes_or_no(value: bool) -> str:

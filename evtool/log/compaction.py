@@ -11,7 +11,6 @@ supersedes has to outlast a power cut, so nothing counts that was not synced.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 TURN_NAME = sealing.COMPACT_TURN_NAME
 SUFFIX = ".compacted"
+_PATIENCE = 0.5  # seconds to wait for who only tidies up
 _PACE = 4 << 20  # sync at least every so many bytes, so that nobody who appends has to wait for much to be written
 
 
@@ -110,11 +110,12 @@ def compact(
         return _Round(topic, active, policy, before, dry_run, progress).run(most_keys)
     fd = topic.open(TURN_NAME, os.O_RDWR | os.O_CREAT)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return _Round(topic, active, policy, before, dry_run, progress).run(most_keys)
-    except BlockingIOError:
         name = topic.path.rpartition("/")[2]
-        raise BusyError(name, "another process compacts it", hint="let that one end") from None
+        try:
+            lock(fd, name, timeout=_PATIENCE)
+        except BusyError as error:
+            raise BusyError(name, "another process compacts it", pid=error.pid, hint="let that one end") from None
+        return _Round(topic, active, policy, before, dry_run, progress).run(most_keys)
     finally:
         os.close(fd)
 
@@ -267,11 +268,11 @@ class _Round:
         One that has no seal yet gets it, so that a kill finds either file with a seal that fits.
         """
         known = Seals(self._topic, checked=False)
-        found, digests = seals.digest(segment), known.live.get(segment.first)
+        found, digests = seals.digest(segment), known.digests.get(segment.first)
         if not (found in digests if digests else not check.has_problem(segment, known.gaps)):
             hint = f"see evtool verify {self._topic.path.rpartition('/')[2]}"
             raise CorruptionError(segment.path, 0, "it is not as it was when it was written", hint=hint)
-        if not digests:
+        if found not in known.live.get(segment.first, ()):
             with SealsFile(self._topic) as file:
                 file.add(segment.first, found)
 

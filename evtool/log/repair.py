@@ -139,10 +139,12 @@ class _Plan:
         if mode == files.UNSYNCED_MODE:
             what = "a sync failed; it is copied to a new file, and sealed"
             self.steps.append(Step(segment.path, what, self._rewrite(segment, [], sealed=True)))
-        digests = self._known.live.get(first)
+        digests = self._known.digests.get(first)
         if digests and seals.digest(segment) in digests:
             self._pass_over(segment)
-        elif not self._salvage(segment, sealed=not mode & files.WRITABLE or not is_last, altered=bool(digests)):
+        elif not self._salvage(
+            segment, sealed=not mode & files.WRITABLE or not is_last, altered=first in self._known.live
+        ):
             self._next = before
             return
         if gap is not None:

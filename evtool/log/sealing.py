@@ -17,7 +17,7 @@ from evtool.log.segment import Segment, segment_offsets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from evtool.log.files import Directory
 
@@ -42,7 +42,8 @@ def seal_all(topic: Directory) -> int:
             segment = Segment(topic, first)
         except FileNotFoundError:  # trimmed in this moment
             continue
-        count += _seal(topic, segment, known.gaps, lambda file, first=first: not file.has(first))  # type: ignore[misc]
+        had = known.digests.get(first, ())
+        count += _seal(topic, segment, known.gaps, had, lambda file, first=first: not file.has(first))  # type: ignore[misc]
     return count
 
 
@@ -89,13 +90,18 @@ def retire_replaced(topic: Directory) -> None:
                 file.retire([first], but=there)
 
 
-def _seal(topic: Directory, segment: Segment, gaps: Gaps, is_due: Callable[[SealsFile], bool]) -> bool:
-    """Seal a segment if it is in order, still there, and if that is due as the file of seals is then; say whether."""
+def _seal(
+    topic: Directory, segment: Segment, gaps: Gaps, had: Collection[str], is_due: Callable[[SealsFile], bool]
+) -> bool:
+    """Seal a segment if it is in order, still there, and if that is due as the file of seals is then; say whether.
+
+    had: digests that it had a seal for, and was in order with.
+    """
     from evtool.log import check  # which takes 25 ms that a roll has not, unless it seals
 
-    if check.has_problem(segment, gaps):
-        return False
     found = digest(segment)
+    if found not in had and check.has_problem(segment, gaps):
+        return False
     with SealsFile(topic) as file:
         if segment.is_gone() or not is_due(file):
             return False
@@ -133,7 +139,7 @@ def _seal_next(topic: Directory, first: int) -> bool:
             return newest is None or newest.first < first
         return newest is not None and newest.is_live and newest.first == before
 
-    return _seal(topic, Segment(topic, first), Gaps([]), is_due)
+    return _seal(topic, Segment(topic, first), Gaps([]), (), is_due)
 
 
 def _make_up(topic: Directory) -> None:

@@ -103,8 +103,9 @@ class Seals:
     """The seals of a topic as of one moment.
 
     entries: oldest first. broken_at: the byte at which the chain is broken, if it is. gaps: what is known to be gone.
-    live: the digests that a segment may have, by its first offset; two while it is being written anew. retired: the
-    first offsets of segments that were removed or written anew; remade: of those that are still there.
+    live: the digests that a segment should have, by its first offset; two while it is being written anew. digests: all
+    that it ever had, each of which is in order: somebody may have been killed amid removing or replacing it. retired:
+    the first offsets of segments that were removed or written anew; remade: of those that had several digests.
 
     checked: whether the chain is gone through, so that nothing counts from where it is broken on; else all that can be
     read is believed.
@@ -114,8 +115,11 @@ class Seals:
         self.entries, self.broken_at = read(topic, checked=checked)
         self.gaps = Gaps(self.entries)
         self.live: dict[int, set[str]] = {}
+        self.digests: dict[int, set[str]] = {}
         self.retired: set[int] = set()
         for seal in self.entries:
+            if not seal.is_gap:
+                self.digests.setdefault(seal.first, set()).add(seal.digest)
             if seal.is_live:
                 self.live.setdefault(seal.first, set()).add(seal.digest)
             elif not seal.is_gap:
@@ -123,7 +127,7 @@ class Seals:
         again = {(seal.first, seal.digest) for seal in self.entries if not (seal.is_live or seal.is_gap)}
         self._going = {seal.first for seal in self.entries if seal.is_live and (seal.first, seal.digest) in again}
         self.doubles = [first for first, digests in self.live.items() if len(digests) > 1]
-        self.remade = self.retired & self.live.keys() | set(self.doubles)
+        self.remade = {first for first, digests in self.digests.items() if len(digests) > 1}
 
     def missing(self, there: Collection[int]) -> list[int]:
         """The segments that have a seal that counts and are not among those that are there, rising.

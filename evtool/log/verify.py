@@ -195,12 +195,12 @@ class _Look:
         if self._is_copy(segment):
             return
         self._check_join(segment)
-        digests = self._known.live.get(segment.first, set())
+        digests = self._known.digests.get(segment.first, set())
         if digests and seals.digest(segment, self._progress) in digests:
             self.is_sealed = True
             self._pass_over(segment)
         else:
-            self._look_through(segment, sealed=mode == files.SEALED_MODE, altered=bool(digests))
+            self._look_through(segment, sealed=mode == files.SEALED_MODE, altered=segment.first in self._known.live)
             if mode == files.SEALED_MODE and not digests and time.time() - status.st_ctime > _SEALED_WITHIN:
                 self._say(WITHOUT_SEAL, "it was finished long ago, and has no seal", 0, self.size, 0)
 

@@ -16,6 +16,7 @@ from tests.unit.test_offsets import NOW, told
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from typing import Any
 
 
 @pytest.fixture
@@ -154,8 +155,9 @@ def test_a_full_disk_while_the_file_is_replaced_leaves_the_old_one(
     commits = offsets.Commits(consumers, "g")
     before = os.stat(file_of(consumers))
     monkeypatch.setattr(files, "write_all", _fail)
-    with pytest.raises(StorageError, match="No space left"):
+    with pytest.raises(StorageError) as caught:
         commit(commits, 2)
+    assert (caught.value.file, caught.value.why) == (file_of(consumers), "No space left on device")
     monkeypatch.undo()
     assert committed(consumers) == 1
     assert sorted(os.listdir(consumers.path)) == ["g.jsonl", "g.turn"]
@@ -175,8 +177,9 @@ def test_a_full_disk_leaves_no_part_of_a_commit(consumers: Directory, monkeypatc
         _fail()
 
     monkeypatch.setattr(files, "write_all", write_a_part)
-    with pytest.raises(StorageError, match="No space left"):
+    with pytest.raises(StorageError) as caught:
         commit(commits, 2)
+    assert (caught.value.file, caught.value.why) == (file_of(consumers), "No space left on device")
     monkeypatch.undo()
     commit(commits, 3)
     with open(file_of(consumers), "rb") as file:
@@ -190,15 +193,20 @@ def test_after_a_failed_sync_the_next_commit_goes_to_a_new_file(
     commit(commits, 1)
     before = os.stat(file_of(consumers)).st_ino
     monkeypatch.setattr(files, "sync_data", _fail)
-    with pytest.raises(StorageError, match="cannot sync"):
+    with pytest.raises(StorageError) as caught:
         commits.sync()
+    assert caught.value.file == file_of(consumers)
+    assert caught.value.why == "cannot sync: No space left on device"
     monkeypatch.setattr(files, "sync_data", _never)
     commits.sync()  # asks the system for nothing: its answer would prove nothing
     monkeypatch.undo()
     commit(commits, 2)
     commits.sync()
-    assert os.stat(file_of(consumers)).st_ino != before
+    after = os.stat(file_of(consumers)).st_ino
+    assert after != before
     assert committed(consumers) == 2
+    commit(commits, 3)
+    assert os.stat(file_of(consumers)).st_ino == after  # which is as good as any
 
 
 def test_those_who_take_turns_see_what_each_other_wrote(consumers: Directory) -> None:
@@ -308,6 +316,25 @@ def test_what_could_not_be_said_to_be_handled_is_not(
     monkeypatch.undo()
     with commits:
         assert (commits.committed, str(commits.state.handled)) == (1, "")
+
+
+def test_descriptors_may_have_any_number_and_are_closed_once(
+    consumers: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits: Any = offsets.Commits(consumers, "g")
+    commit(commits, 1)
+    descriptors, close = [commits._fd, commits._turn_fd], os.close
+    closed: list[int] = []
+    monkeypatch.setattr(os, "close", closed.append)
+    for numbers in (descriptors, [0, 9]):
+        commits._fd, commits._turn_fd = numbers
+        commits.__del__()
+        commits.__del__()
+        assert closed == numbers
+        closed.clear()
+    monkeypatch.undo()
+    for fd in descriptors:
+        close(fd)
 
 
 def test_an_empty_file_is_no_damage(consumers: Directory) -> None:

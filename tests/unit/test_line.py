@@ -188,6 +188,23 @@ def test_the_largest_offset_is_that_of_a_signed_integer_of_64_bits() -> None:
     assert line.time_of(text[: line.HEAD_LENGTH]) == NOW
 
 
+@pytest.mark.parametrize("zeros", [20, 21, 30, 200])
+def test_an_offset_has_at_most_twenty_digits_be_they_zeros(zeros: int) -> None:
+    text = stored(b'"data":1', True)
+    assert line.is_event(text.replace(b'{"offset":1,', b'{"offset":%b,' % (b"0" * zeros))) is (zeros == 20)
+
+
+def test_data_are_parsed_only_where_they_look_like_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take too long for every line; that they are JSON was seen to when they came in."""
+    asked: list[str] = []
+    monkeypatch.setattr(payload, "check", asked.append)
+    for crc in (False, True):
+        assert line.is_event(stored(b'"key":"k","data":{"a":1,"offset":2}', crc))
+    assert asked == []
+    assert line.is_event(stored(b'"data":{"offset":1}', True))
+    assert len(asked) == 1
+
+
 # The tail as others left it
 
 

@@ -9,7 +9,7 @@ import tempfile
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evtool.log import line, offsets
@@ -102,7 +102,11 @@ class Model:
         if "pid" in fields:
             for other in [other for other, mode in self.modes.items() if "shared" not in {mode} & {fields["mode"]}]:
                 self.drop(other)
-            self.modes[name], self.leases[name], self.said[name] = fields["mode"], set(), ("", "", None)
+            self.modes[name], self.leases[name], self.said[name] = (
+                fields["mode"],
+                set(),
+                (fields.get("until", ""), "", None),
+            )
         if name not in self.modes:
             return
         leased = members_of(fields.get("lease", ""))
@@ -172,11 +176,19 @@ lines_said = st.lists(
 @quick
 def test_a_state_is_what_sets_and_dictionaries_would_hold(lines: list[tuple[int, dict[str, str]]]) -> None:
     model, state = Model(), offsets.State()
+    reached, since = b"", {}
     for number, (committed, fields) in enumerate(lines):
         parsed = offsets.parse(offsets.render(committed, line.stamp(number * 10**9), fields)[:-1])
         assert parsed is not None
+        before = state.committed
         state.apply(parsed)
         model.apply(committed, fields)
+        moment = line.stamp(number * 10**9)
+        reached = moment if state.committed != before else reached
+        if "pid" in fields:
+            since[fields["member"]] = moment
+        assert state.reached == reached
+        assert {name: one.since for name, one in state.members.items()} == {name: since[name] for name in model.modes}
         assert state.committed == model.committed
         assert state.time == line.stamp(number * 10**9)
         assert set(state.handled.offsets()) == model.handled
@@ -185,11 +197,23 @@ def test_a_state_is_what_sets_and_dictionaries_would_hold(lines: list[tuple[int,
         assert {name: set(one.leased.offsets()) for name, one in state.members.items()} == model.leases
         assert {name: one.mode for name, one in state.members.items()} == model.modes
         assert {name: (one.until, one.doing, one.given) for name, one in state.members.items()} == {
-            name: (said[0] or state.members[name].until, *said[1:]) for name, said in model.said.items()
+            name: said for name, said in model.said.items()
         }
 
 
+JOINED = {"pid": "17", "host": "h", "mode": "shared"}
+EVERYTHING = [
+    (3, {"member": "m1", **JOINED, "command": "cat"}),
+    (3, {"member": "m2", **JOINED}),
+    (3, {"member": "m1", "lease": "3-7", "until": "b:9.000", "doing": "rests", "given": "0"}),
+    (3, {"member": "m2", "handled": "8", "again": "1", "lease": "9"}),
+    *[(3, {"member": "m2", "doing": str(number)}) for number in range(9)],
+]
+
+
 @given(lines_said.filter(bool))
+@example(EVERYTHING)
+@example([(7, {}), (8, {}), (9, {"seek": "4"}), *[(number, {}) for number in range(10, 30)]])
 @settings(deadline=None, max_examples=60)
 def test_a_log_written_anew_says_what_the_long_one_said(lines: list[tuple[int, dict[str, str]]]) -> None:
     """So do the state of who wrote it, of another one who looks on, and of one who opens it later."""

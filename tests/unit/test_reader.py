@@ -302,6 +302,31 @@ def test_a_reader_that_begins_with_an_offset_opens_the_segment_that_has_it(tmp_p
         assert one._segment.first == first
 
 
+def test_the_torn_end_of_a_segment_keeps_nobody_from_the_next(tmp_path: Path) -> None:
+    """Nor does a last one that is sealed keep anybody waiting for more."""
+    lines = fill(tmp_path, [[90]] * 6)
+    first, *_, last = segments(tmp_path)
+    first.chmod(0o600)
+    with first.open("ab") as file:
+        file.write(b'{"offset":')
+    last.chmod(0o444)
+    assert b"".join(blocks(Reader(open_directory(tmp_path), 0))) == b"".join(lines)
+    assert sent(Reader(open_directory(tmp_path), 0)) == b"".join(lines)
+
+
+def test_no_segment_is_opened_that_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, [[90]] * 12)
+    firsts = segment_offsets(open_directory(tmp_path))
+    opened: list[int] = []
+    monkeypatch.setattr(
+        evtool.log.reader, "Segment", lambda place, first: (opened.append(first), Segment(place, first))[1]
+    )
+    for number, first in enumerate(firsts):
+        opened.clear()
+        assert list(blocks(Reader(open_directory(tmp_path), first)))
+        assert opened == firsts[number:]
+
+
 def test_no_more_is_sent_than_lines_and_no_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In pieces that end with a line where they can, and with a longer line in more than one piece."""
     for largest in (1, 200, 700, 1 << 20):

@@ -81,7 +81,7 @@ def test_who_comes_too_late_adds_nothing(topic: Directory, monkeypatch: pytest.M
     assert sealing.seal_all(topic) == 0  # another process was faster
     other = Segment(topic, 1)
     os.unlink(other.path)
-    assert not sealing._seal(topic, other, seals.Gaps([]), lambda _: True)
+    assert not sealing._seal(topic, other, seals.Gaps([]), (), lambda _: True)
     assert firsts_sealed(topic) == [0]
 
 

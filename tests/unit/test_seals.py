@@ -114,7 +114,9 @@ def test_what_is_known_of_a_topic_follows_from_its_seals(done: list[tuple[str, o
     assert known.live == {first: some for first, some in live.items() if some}
     assert known.retired == retired
     assert sorted(known.doubles) == [first for first, some in live.items() if len(some) > 1]
-    assert known.remade == {first for first, some in live.items() if len(some) > 1 or (some and first in retired)}
+    had = {first: {d for f, d, gap, _ in model if f == first and not gap} for first in range(7)}
+    assert known.digests == {first: some for first, some in had.items() if some}
+    assert known.remade == {first for first, some in had.items() if len(some) > 1}
     gone = {digest for _, digest, gap, _ in model if gap}
     for following in range(7):
         for first in range(following, 11):

@@ -17,27 +17,40 @@ if TYPE_CHECKING:
 
 
 def run(args: Args) -> int:
-    """Compact the topics, if that is wanted, and say what went, a row for each; return 1 if it is not wanted."""
+    """Compact the topics, if that is wanted, and say what went, a row for each."""
     reading.check_patterns(args.topics)
     grace, position = where.duration(args.grace), where.parse(args.before)
-    refused = False
 
-    def compact(store: FileStore, topic: str) -> list[dict[str, Any]]:
-        nonlocal refused
-        before = position.begin(store, topic)
-        if not args.dry_run and not consent.is_given(args, f"Remove the superseded events of topic {topic}?"):
-            refused = True
-            return []
+    def go_through(store: FileStore, topic: str, before: int, *, dry_run: bool) -> Compaction:
         progress = Progress(topic, store.size(topic), quiet=args.quiet)
         try:
-            return [_row(topic, store.compact(topic, grace, before, dry_run=args.dry_run, progress=progress.add), args)]
+            return store.compact(topic, grace, before, dry_run=dry_run, progress=progress.add)
         finally:
             progress.end()
+
+    def compact(store: FileStore, topic: str) -> list[dict[str, Any]]:
+        before = position.begin(store, topic)
+        if not args.dry_run and consent.is_needed(args):
+            found = go_through(store, topic, before, dry_run=True)
+            if not found.removed:
+                return [_row(topic, found, args)]
+            consent.ask(args, _question(store, topic, before, found))
+        return [_row(topic, go_through(store, topic, before, dry_run=args.dry_run), args)]
 
     rows = overview.rows(args, compact)
     if not args.quiet:
         view.write_rows(args, _COLUMNS, rows)
-    return rows.exit_code or int(refused)
+    return rows.exit_code
+
+
+def _question(store: FileStore, topic: str, before: int, found: Compaction) -> str:
+    text = (
+        f"Remove {found.removed} of {view.counted(found.events, 'event')} of topic {topic} ({view.size(found.freed)})"
+    )
+    sealed = store.trimming(topic, store.bounds(topic).next).end
+    if losers := list(store.losers(topic, min(before, sealed))):
+        text += f", which {'group' if len(losers) == 1 else 'groups'} {' and '.join(losers)} may not all have handled"
+    return f"{text}?"
 
 
 def _row(topic: str, found: Compaction, args: Args) -> dict[str, Any]:

@@ -29,8 +29,8 @@ def run(args: Args) -> int:
     topic = names.check_name("topic", args.topic)
     before, after = where.parse(args.before), where.parse(args.after)
     store = reading.open_store(args, [topic], wait=False)
-    since = before.resolve(store, topic)
-    until = None if after.kind == "latest" else after.resolve(store, topic)
+    since = before.begin(store, topic)
+    until = None if after.kind == "latest" else after.begin(store, topic)
     if until is not None and since > until:
         raise UsageError("diff", f"{args.before} is later than {args.after}", hint="say the earlier one first")
     key = None if args.key is None else payload.encode_string(args.key)

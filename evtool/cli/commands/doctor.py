@@ -44,12 +44,8 @@ def _summary(report: Report) -> str:
     """That there is nothing to look at, or nothing wrong with it."""
     if not report.topics:
         return "there are no topics yet; `evtool append TOPIC` makes one"
-    topics, groups = _count(report.topics, "topic"), _count(report.groups, "group")
+    topics, groups = view.counted(report.topics, "topic"), view.counted(report.groups, "group")
     return f"looked at {topics} and {groups}: nothing is wrong"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _dead_letters(args: Args) -> Iterator[Finding]:
@@ -65,7 +61,9 @@ def _dead_letters(args: Args) -> Iterator[Finding]:
         except (EvtoolError, ValueError):  # damaged: found elsewhere, or by `evtool verify`
             continue
         if waiting:
-            why = f"{_count(waiting, 'event')} could not be handled and {'is' if waiting == 1 else 'are'} set aside"
+            why = (
+                f"{view.counted(waiting, 'event')} could not be handled and {'is' if waiting == 1 else 'are'} set aside"
+            )
             yield Finding(ADVICE, topic, why, f"evtool dead {topic}")
 
 

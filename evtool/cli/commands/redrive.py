@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evtool.cli import border, home
+from evtool.cli import border, home, view
 from evtool.cli.letters import REDRIVE, letters
 from evtool.errors import BusyError, NotFoundError, UsageError
 from evtool.log import names
@@ -34,12 +34,13 @@ def run(args: Args) -> int:
     if not chosen and args.offset is not None:
         raise NotFoundError(args.topic, f"no dead letter of offset {args.offset} is left", hint="see evtool dead")
     good = [letter for letter in chosen if _can_go(store, args.topic, letter)]
+    events = view.counted(len(good), "event")
     if args.dry_run:
-        home.note(f"{args.topic}: would send {len(good)} events through again")
+        home.note(f"{args.topic}: would send {events} through again")
     elif good:
         _redrive(store, args.topic, good)
     if not args.dry_run and not args.quiet:
-        home.note(f"{args.topic}: {len(good)} events go through again")
+        home.note(f"{args.topic}: {events} {'goes' if len(good) == 1 else 'go'} through again")
     return 0 if len(good) == len(chosen) else 1
 
 

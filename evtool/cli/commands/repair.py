@@ -17,17 +17,14 @@ if TYPE_CHECKING:
 
 
 def run(args: Args) -> int:
-    """Say what is to be done, a row a step, and do it if that is wanted; return 1 if it is not."""
+    """Say what is to be done, a row a step, and do it if that is wanted."""
     names.check_name("topic", args.topic)
     store = home.open_home(args)
     steps = store.repair(args.topic, dry_run=True)
     if steps and not args.dry_run:
         if not (args.yes or args.json):
             view.write_rows(args, _COLUMNS, [_row(step, done=False) for step in steps])
-        if not consent.is_given(
-            args, f"Carry out {len(steps)} step{'s' if len(steps) > 1 else ''} to repair topic {args.topic}?"
-        ):
-            return 1
+        consent.ask(args, f"Carry out {view.counted(len(steps), 'step')} to repair topic {args.topic}?")
         steps = store.repair(args.topic, dry_run=False)
     if not steps and not args.quiet and not args.json:
         home.note(f"{args.topic}: nothing to repair")

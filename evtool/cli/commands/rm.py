@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evtool.cli import consent, home
+from evtool.cli import consent, home, view
 from evtool.errors import BusyError
 from evtool.log import names
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def run(args: Args) -> int:
-    """Remove it, if that is wanted; return 1 if it is not."""
+    """Remove it, if that is wanted."""
     names.check_name("topic", args.topic)
     if args.group is not None:
         names.check_name("group", args.group)
@@ -24,8 +24,7 @@ def run(args: Args) -> int:
     if args.dry_run:
         home.note(f"would remove {what}")
         return 0
-    if not consent.is_given(args, f"Remove {what}?"):
-        return 1
+    consent.ask(args, f"Remove {what}?")
     if args.group is None:
         store.remove_topic(args.topic)
     else:
@@ -39,8 +38,8 @@ def _what(store: FileStore, args: Args) -> str:
     """What there is to be removed. Raises NotFoundError if there is nothing."""
     bounds = store.bounds(args.topic)
     if args.group is None:
-        count = bounds.next - bounds.first
-        return f"topic {args.topic} with {count} events and {len(store.groups(args.topic))} groups"
+        events = view.counted(bounds.next - bounds.first, "event")
+        return f"topic {args.topic} with {events} and {view.counted(len(store.groups(args.topic)), 'group')}"
     committed = store.state(args.topic, args.group).committed
     return f"group {args.group} of topic {args.topic}, which has committed offset {committed}"
 

@@ -18,7 +18,7 @@ def run(args: Args) -> int:
     until = where.parse(args.at)
     output = Output(args)
     store = reading.open_store(args, [topic], wait=False)
-    end = None if until.kind == "latest" else until.resolve(store, topic)
+    end = None if until.kind == "latest" else until.begin(store, topic)
     if args.key is None:
         for lines in store.newest_of_each(topic, end):
             output.deliver(lines, _ignore)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from evtool.cli import consent, home, overview, view
 from evtool.cli.view import Column
 from evtool.errors import UsageError
@@ -17,34 +19,34 @@ if TYPE_CHECKING:
 
 
 def run(args: Args) -> int:
-    """Trim what was asked for, if that is wanted, and say what went; return 1 if it is not wanted.
+    """Trim what was asked for, if that is wanted, and say what went.
 
     What a topic's own limits say needs no consent: it was given when they were set.
     """
     if args.before is not None and not args.topics:
         raise UsageError("trim", "--before wants to know which topics", hint="name them, or '*' for all")
     position = None if args.before is None else where.parse(args.before)
-    refused = False
 
     def trim(store: FileStore, topic: str) -> list[dict[str, Any]]:
-        nonlocal refused
         before = None if position is None else position.begin(store, topic)
         found = store.trimming(topic, before)
         losers = store.losers(topic, found.end) if found.segments else {}
         if not args.dry_run and found.segments:
-            if before is not None and not consent.is_given(args, _question(topic, found, losers)):
-                refused = True
-                return []
+            if before is not None:
+                consent.ask(args, _question(topic, found, losers))
             found = store.trim(topic, before)
         if not args.quiet:
             for group, count in losers.items():
-                home.note(f"{topic}: group {group} {'would lose' if args.dry_run else 'lost'} {count} events")
+                lost = view.counted(count, "event")
+                home.note(f"{topic}: group {group} {'would lose' if args.dry_run else 'lost'} {lost}")
         return [_row(topic, found, losers, args)] if found.segments or args.topics else []
 
     rows = overview.rows(args, trim)
     if not args.quiet:
         view.write_rows(args, _COLUMNS, rows)
-    return rows.exit_code or int(refused)
+        if not (rows or rows.exit_code or args.json) and os.isatty(1):
+            home.note("nothing to remove")
+    return rows.exit_code
 
 
 def _row(topic: str, found: Trimming, losers: dict[str, int], args: Args) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def _row(topic: str, found: Trimming, losers: dict[str, int], args: Args) -> dic
 
 def _question(topic: str, found: Trimming, losers: dict[str, int]) -> str:
     loss = f", of which {' and '.join(f'group {name} has not handled {lost}' for name, lost in losers.items())}"
-    return f"Remove {found.end - found.first} events of topic {topic}{loss if losers else ''}?"
+    return f"Remove {view.counted(found.end - found.first, 'event')} of topic {topic}{loss if losers else ''}?"
 
 
 _COLUMNS = (

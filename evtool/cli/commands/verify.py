@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 from evtool.cli import border, overview, view
 from evtool.cli.progress import Progress
 from evtool.cli.view import Column
-from evtool.errors import BusyError, CorruptionError, UsageError
+from evtool.errors import CorruptionError, UsageError, repair_hint
+from evtool.log import names
+from evtool.log.verify import REPAIRABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,26 +28,23 @@ def run(args: Args) -> int:
     """
     since = args.since_seal
     if since is not None and (len(since) != 64 or since.strip("0123456789abcdef")):
-        raise UsageError(since, "not a seal", hint="a seal is 64 digits, as in the last line of a topic's SHA256SUMS")
-    if since is not None and (len(args.topics) != 1 or overview.is_glob(args.topics[0])):
+        hint = "a seal is 64 digits, as in the last line of a topic's SHA256SUMS"
+        raise UsageError(repr(since), "not a seal", hint=hint)
+    if since is not None and (len(args.topics) != 1 or names.is_pattern(args.topics[0])):
         raise UsageError("verify", "a seal belongs to one topic", hint="name that topic")
-    busy = 0
 
     def look(store: FileStore, topic: str) -> list[dict[str, Any]]:
-        nonlocal busy
-        try:
-            report = _look_at(store, topic, args)
-        except BusyError as error:
-            border.complain(error.what, error.why, error.hint)
-            busy = error.exit_code
-            return []
+        report = _look_at(store, topic, args)
         if not args.json:
             _complain(topic, report, since)
         return [_row(topic, report, args)]
 
     rows = overview.rows(args, look)
-    view.write_rows(args, _COLUMNS if since is None else _COLUMNS_SINCE, rows)
-    return CorruptionError.exit_code if any(row["problems"] for row in rows) else rows.exit_code or busy
+    if os.isatty(1) and not args.json:
+        _show(args, rows)
+    else:
+        view.write_rows(args, _COLUMNS if since is None else _COLUMNS_SINCE, rows)
+    return CorruptionError.exit_code if any(row["problems"] for row in rows) else rows.exit_code
 
 
 def _look_at(store: FileStore, topic: str, args: Args) -> Report:
@@ -58,8 +59,28 @@ def _complain(topic: str, report: Report, since: str | None) -> None:
     for path, problem in report.problems:
         place = f"{path}: line {problem.number}, byte {problem.position}" if problem.number else path
         border.complain(place, problem.what)
-    if report.problems and since is None:
-        border.say(f"hint: evtool repair {topic} --dry-run says what can be done\n")
+    if since is None and any(problem.kind in REPAIRABLE for _, problem in report.problems):
+        border.say(f"hint: {repair_hint(topic)}\n")
+
+
+def _show(args: Args, rows: list[dict[str, Any]]) -> None:
+    """For people. A table would break seals, which are to be copied, into pieces: they stand behind it."""
+    columns = [column for column in (_COLUMNS if args.since_seal is None else _COLUMNS_SINCE) if column.key != "seal"]
+    view.write_rows(args, columns, rows)
+    if args.since_seal is not None:
+        said = [f"{row['topic']}: {_confirmation(row)}" for row in rows if not row["problems"]]
+    elif said := [f"{row['topic']}  {row['seal']}" for row in rows if row["seal"]]:
+        said.insert(0, "newest seal of each topic:" if len(said) > 1 else "newest seal:")
+    view.write("".join(f"{line}\n" for line in said).encode())
+
+
+def _confirmation(row: dict[str, Any]) -> str:
+    """What a seal shows that was kept, if nothing is wrong."""
+    confirmed, trimmed = row["confirmed"], row["trimmed"]
+    text = f"all {confirmed} segments sealed up to then are unaltered"
+    if confirmed < 2:
+        text = "the segment sealed then is unaltered" if confirmed else "nothing that was sealed by then is left"
+    return f"{text}; {trimmed} {'was' if trimmed == 1 else 'were'} trimmed" if trimmed else text
 
 
 def _row(topic: str, report: Report, args: Args) -> dict[str, Any]:
