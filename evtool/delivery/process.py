@@ -130,6 +130,8 @@ class Child:
             loop.after(_LOOK_SECONDS, self._look_again)
         if stop is not None:
             stop.on_signal[pid] = self._hear
+            if stop.signal_number is not None:  # it came while the child was being started
+                self._hear(stop.signal_number, True)
         self._timer: Timer | None = None if timeout is None else loop.after(timeout, self._time_out)
 
     def terminate(self) -> None:

@@ -45,6 +45,7 @@ MODES = {
     "batch": Mode(["--batch", "3", "--", "sh", "-c", 'cat >>"$EVTOOL_HOME/lines"'], 3),
     "worker": Mode(["--worker", "--", sys.executable, "-c", WORKER], _KEYS),
     "share": Mode(["--share", "--lease", "1s", *_SLOWLY], 1, is_shared=True),
+    "share alone": Mode(["--share", "--lease", "1s", *NOTE], 1),
     "share with jobs": Mode(["--share", "--lease", "1s", "--jobs", "2", *_SLOWLY], 2, is_shared=True),
 }  # fmt: skip
 

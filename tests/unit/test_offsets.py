@@ -196,9 +196,7 @@ def test_a_state_is_what_sets_and_dictionaries_would_hold(lines: list[tuple[int,
         assert state.seeks == model.seeks
         assert {name: set(one.leased.offsets()) for name, one in state.members.items()} == model.leases
         assert {name: one.mode for name, one in state.members.items()} == model.modes
-        assert {name: (one.until, one.doing, one.given) for name, one in state.members.items()} == {
-            name: said for name, said in model.said.items()
-        }
+        assert {name: (one.until, one.doing, one.given) for name, one in state.members.items()} == model.said
 
 
 JOINED = {"pid": "17", "host": "h", "mode": "shared"}

@@ -274,7 +274,7 @@ def test_the_two_ways_of_looking_agree(topic: Directory) -> None:
 def test_a_segment_that_should_long_have_had_its_seal_is_told(
     topic: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else whoever takes the seals away takes the proof away, and nobody notices. A fresh one may be without for a bit."""
+    """Else whoever takes the seals away takes the proof away unnoticed. A fresh one may be without for a bit."""
     write(topic, 40)
     os.unlink(f"{topic.path}/SHA256SUMS")
     assert kinds(topic) == []
