@@ -22,7 +22,9 @@ READING = "evtool.cli.output evtool.cli.reading evtool.delivery evtool.delivery.
 READING += " evtool.delivery.selection evtool.delivery.source evtool.log.bounds evtool.log.payload evtool.log.reader"
 READING += " evtool.stores.where heapq _heapq"
 LISTING = "evtool.cli.output evtool.cli.overview evtool.cli.view evtool.delivery evtool.delivery.source"
-LISTING += " evtool.log.bounds evtool.log.offsets evtool.log.ranges evtool.stores.where bisect _bisect"
+LISTING += (
+    " evtool.log.bounds evtool.log.offsets evtool.log.ranges evtool.log.rewound evtool.stores.where bisect _bisect"
+)
 MAY_IMPORT = {
     "append t 1": f"{ALWAYS} {LOG} evtool.cli.commands.append evtool.log.payload _json",
     "append t --key k": f"{ALWAYS} {LOG} evtool.cli.commands.append evtool.log.payload evtool.cli.intake gc select",

@@ -111,18 +111,21 @@ def group_rows(store: FileStore, topic: str, bounds: Bounds | None = None) -> li
 def group_row(store: FileStore, topic: str, group: str, bounds: Bounds | None = None) -> Row:
     """What `groups` says of one group of a topic.
 
-    lag: events that the group has not handled. lag_seconds: the age of the oldest of them.
+    lag: events that the group has not handled; all that came since its last commit, if the log was restored under it.
+    lag_seconds: the age of the oldest of them.
     members: the processes that consume for it now, and what each is doing.
     catch_up_seconds: how long it will take at the pace of the last minute; None if that is not known, or never.
     """
     bounds = bounds or store.bounds(topic)
     commits = store.commits(topic, group)
     state = store.state(topic, group)
-    committed = commits[-1].committed
+    committed = waiting = commits[-1].committed
     above = sum(last - max(first, committed) + 1 for first, last in state.handled)
     lag = max(0, bounds.next - max(committed, bounds.first) - above) + state.again.count()
+    if (since := store.rewound_to(topic, state)) is not None:
+        waiting, lag = since, bounds.next - since
     is_active = store.is_active(topic, group)
-    oldest = store.time_at(topic, committed) if lag else None
+    oldest = store.time_at(topic, waiting) if lag else None
     return {
         "topic": topic,
         "group": group,

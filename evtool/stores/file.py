@@ -177,6 +177,13 @@ class FileStore:
 
         return offsets.state_of(self.commits(topic, group))
 
+    def rewound_to(self, topic: str, state: State) -> int | None:
+        """The first offset that came after a group's last commit, if the log was restored, or lost its end, under it."""
+        from evtool.log.rewound import rewound
+
+        found = rewound(self._topic(topic), state)
+        return None if found is None else found[1]
+
     def seek(self, topic: str, group: str, offset: int) -> None:
         """Let a group begin anew at `offset`, whoever consumes for it. Raises NotFoundError for one that is missing."""
         from evtool.stores import group as groups

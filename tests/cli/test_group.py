@@ -369,6 +369,8 @@ def test_events_that_get_offsets_anew_in_a_restored_log_are_not_passed_over(evto
     restored(evtool, more)
     refused = evtool("subscribe", "t", "-g", "g", "--drain")
     assert (refused.code, refused.out) == (4, "")
+    (row,) = evtool("groups", "t", "--json").events
+    assert (row["committed"], row["lag"]) == (20, more)
     assert "was the log restored? To go on with what came since: evtool seek t --group g --to 10\n" in refused.err
     (found,) = [one for one in evtool("doctor", "--json").events if one["what"] == "t, group g"]
     assert found["mend"] == "evtool seek t --group g --to 10"
