@@ -178,7 +178,7 @@ class FileStore:
         return offsets.state_of(self.commits(topic, group))
 
     def rewound_to(self, topic: str, state: State) -> int | None:
-        """The first offset that came after a group's last commit, if the log was restored, or lost its end, under it."""
+        """The first offset that came after a group's last commit, if the log was restored or cut short under it."""
         from evtool.log.rewound import rewound
 
         found = rewound(self._topic(topic), state)
