@@ -376,6 +376,7 @@ def _torn(
         yield [(at, data[:cut])]
         if at >= size:
             yield [(at, data[:cut] + bytes(length - cut))]
-            yield [(at, bytes(cut) + data[cut:])]
+            if (at + cut) % 2 == 0:  # no block of a disk begins at an odd byte
+                yield [(at, bytes(cut) + data[cut:])]
     if at >= size:
         yield [(at, bytes(length))]
