@@ -128,17 +128,13 @@ class Salvage:
             self._note_gap(texts[0])
             self._stays(texts)
             return
-        mended = mend.flip_back(group, self.next)
-        if mended is not None:
-            text, at = mended
-            self.edits.append(Edit(start, start + len(group), text))
-            self.findings.append((f"byte {start + at} had one bit flipped; the checksum tells which: put right", None))
-            self._stays([one + b"\n" for one in text.split(b"\n")[:-1]])
+        if self._flip_back(start, texts):
             return
         for count in _joints(texts):  # the end of a group before may be damaged, and this be two of them
             if mend.is_sound(b"".join(texts[count:]), None):
                 head = b"".join(texts[:count])
-                self._mend_head(start, texts[:count])
+                if not self._flip_back(start, texts[:count]):
+                    self._take_apart(start, texts[:count])
                 rest = texts[count:]
                 if self._follows(rest[0]):
                     self._note_gap(rest[0])
@@ -148,15 +144,16 @@ class Salvage:
                 return
         self._take_apart(start, texts)
 
-    def _mend_head(self, start: int, texts: list[bytes]) -> None:
+    def _flip_back(self, start: int, texts: list[bytes]) -> bool:
+        """Put the one bit right that is flipped in a group, if it is one; say whether it was."""
         mended = mend.flip_back(b"".join(texts), self.next)
         if mended is None:
-            self._take_apart(start, texts)
-            return
+            return False
         text, at = mended
         self.edits.append(Edit(start, start + len(text), text))
         self.findings.append((f"byte {start + at} had one bit flipped; the checksum tells which: put right", None))
         self._stays([one + b"\n" for one in text.split(b"\n")[:-1]])
+        return True
 
     def _take_apart(self, start: int, texts: list[bytes]) -> None:
         """Keep the lines of a group that are events, and take the others out."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _SMALL = 256 << 10  # bytes that are checked and hashed in 3 ms
 COMPACT_TURN_NAME = "compact.lock"
 _TURN_NAME = "seal.lock"
+_ROOT = os.path.abspath(__file__).rsplit("/", 3)[0]  # where this program is, be it installed or not
+_RUN = "import sys; sys.path.append(sys.argv[1]); from evtool.log import sealing; sealing.run(sys.argv[2])"
 _TURN_FD = 3  # where the process that seals has its lock
 _started: list[int] = []  # processes that have not been waited for
 
@@ -170,7 +172,7 @@ def _start_sealer(topic: Directory) -> None:
         _started[:] = [pid for pid in _started if _is_running(pid)]
         actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, turn, _TURN_FD)]
         actions += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]  # type: ignore[misc]
-        command = [sys.executable, "-P", "-m", "evtool.log.sealing", topic.path]
+        command = [sys.executable, "-P", "-c", _RUN, _ROOT, topic.path]
         _started.append(os.posix_spawn(sys.executable, command, os.environ, file_actions=actions))
     except BlockingIOError:  # it looks again before it ends
         pass
@@ -204,8 +206,9 @@ def main(path: str) -> None:
             return
 
 
-if __name__ == "__main__":
+def run(path: str) -> None:
+    """Be the process that seals the topic in this directory."""
     try:
-        main(sys.argv[1])
+        main(path)
     except (OSError, EvtoolError):
         os._exit(1)

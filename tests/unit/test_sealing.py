@@ -6,7 +6,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import runpy
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -304,13 +303,11 @@ def test_a_sealer_is_left_by_who_started_it(topic: Directory, monkeypatch: pytes
     monkeypatch.setattr(os, "_exit", leave)
     with pytest.raises(Left, match="0"):
         sealing.main(topic.path)
-    monkeypatch.setattr(sys, "argv", ["sealing", f"{topic.path}/none"])
     monkeypatch.setattr(os, "fork", lambda: 0)
     monkeypatch.setattr(os, "setsid", lambda: None)
     monkeypatch.setattr(os, "nice", lambda _: 0)
-    monkeypatch.delitem(sys.modules, "evtool.log.sealing")
     with pytest.raises(Left, match="1"):
-        runpy.run_module("evtool.log.sealing", run_name="__main__")
+        sealing.run(f"{topic.path}/none")
 
 
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), StorageError("x", "y")])
