@@ -94,6 +94,8 @@ class Signals:
         self.fd, self._far_end = os.pipe()
         for fd in (self.fd, self._far_end):
             os.set_blocking(fd, False)
+        # Without this a signal that comes just before a wait would be heard only when that is over.
+        signal.set_wakeup_fd(self._far_end, warn_on_full_buffer=False)
         for number in (signal.SIGHUP, signal.SIGUSR1) if reloads else (signal.SIGUSR1,):
             signal.signal(number, self._note)
 
