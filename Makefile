@@ -3,6 +3,7 @@
 # make lint      format, lint, types, and that all that is generated is current
 # make check     everything that must hold before a commit
 # make bench     the figures, as ratios against things that stand still
+# make bench-nats   those of the store on NATS JetStream, beside the client library by hand
 # make torture   kills, power cuts, failing and full disks, row by row; MINUTES=60 says for how long
 # make mutants   changes the log's code, mutant by mutant, to see whether the tests notice; MINUTES=60 MODULES="line topic"
 # make generate  argument table, completions and OPTIONS of the man pages, from the declaration in evtool/cli/app.py
@@ -23,7 +24,7 @@ PYTHON ?= $(shell for one in python3 python3.13 python3.12 python3.11; do \
 # A start must not pay for compiling, so nobody may forbid Python to keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint check generate bench torture mutants clean
+.PHONY: demo test lint check generate bench bench-nats torture mutants clean
 
 # Made anew when pyproject.toml changed, and when the last attempt did not come to its end.
 $(READY): pyproject.toml
@@ -63,6 +64,10 @@ generate: $(READY)
 bench: $(READY)
 	$(BIN)/python -m compileall -q evtool
 	$(BIN)/python -m tests.bench
+
+bench-nats: $(READY)
+	$(BIN)/python -m compileall -q evtool
+	$(BIN)/python -m tests.bench nats
 
 torture: $(READY)
 	$(BIN)/python -m compileall -q evtool

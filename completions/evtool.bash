@@ -28,32 +28,33 @@ _evtool() {
     typed=${words[-1]}
     before=${words[-2]:-}
     if (( ${#words[@]} == 2 )); then
-        _evtool_reply append tail replay subscribe fanout topics groups commit seek dead redrive rm create set trim verify repair compact state diff doctor --help --version
+        _evtool_reply append tail replay subscribe fanout mirror topics groups commit seek dead redrive rm create set trim verify repair compact state diff doctor --help --version
         return
     fi
     command=${words[1]}
     case $command in
-        append) options='--text --key -k --key-from --type -t --source --id --id-from --attr --cloudevents --offsets --sync --expect-offset --atomic --rejects --timeout --null -0 --verbose -v --quiet -q --allow-nfs -h --help'; places=(topics); rest='' ;;
-        tail) options='--count -n --follow -f --timeout --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --quiet -q --allow-nfs -h --help'; places=(); rest=topics ;;
-        replay) options='--from --until --count -n --follow -f --timeout --speed --max-gap --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --quiet -q --allow-nfs -h --help'; places=(); rest=topics ;;
-        subscribe) options='--group -g --from --count -n --timeout --drain --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --jobs -j --batch --linger --worker --timeout-each --retries --backoff --share --lease --manual --verbose -v --quiet -q --allow-nfs -h --help'; places=(); rest=topics ;;
-        fanout) options='--to --config --check --name --from --drain --key -k --type -t --where -w --jq --content --jobs -j --batch --linger --timeout-each --retries --backoff --verbose -v --quiet -q --allow-nfs -h --help'; places=(topics); rest='' ;;
-        topics) options='--json --color --allow-nfs -h --help'; places=(); rest=topics ;;
-        groups) options='--json --color --allow-nfs -h --help'; places=(); rest=topics ;;
-        commit) options='--group -g --verbose -v --allow-nfs -h --help'; places=(topics); rest='' ;;
-        seek) options='--group -g --to --dry-run --force --json --color --quiet -q --allow-nfs -h --help'; places=(topics); rest='' ;;
-        dead) options='--group -g --all --json --color --allow-nfs -h --help'; places=(topics); rest='' ;;
-        redrive) options='--offset --all --group -g --dry-run --quiet -q --allow-nfs -h --help'; places=(topics); rest='' ;;
-        rm) options='--group -g --yes -y --dry-run --force --quiet -q --allow-nfs -h --help'; places=(topics); rest='' ;;
-        create) options='--json --color --quiet -q --allow-nfs -h --help'; places=(''); rest=settings ;;
-        set) options='--json --color --quiet -q --allow-nfs -h --help'; places=(topics); rest=settings ;;
-        trim) options='--before --yes -y --dry-run --json --color --quiet -q --allow-nfs -h --help'; places=(); rest=topics ;;
-        verify) options='--since-seal --json --color --quiet -q --allow-nfs -h --help'; places=(); rest=topics ;;
-        repair) options='--yes -y --dry-run --json --color --quiet -q --allow-nfs -h --help'; places=(topics); rest='' ;;
-        compact) options='--before --grace --yes -y --dry-run --json --color --quiet -q --allow-nfs -h --help'; places=(); rest=topics ;;
-        state) options='--at --key -k --output -o --data -d --null -0 --color --allow-nfs -h --help'; places=(topics); rest='' ;;
-        diff) options='--key -k --json --color --allow-nfs -h --help'; places=(topics where where); rest='' ;;
-        doctor) options='--json --color --quiet -q --allow-nfs -h --help'; places=(); rest='' ;;
+        append) options='--text --key -k --key-from --type -t --source --id --id-from --attr --cloudevents --offsets --sync --expect-offset --atomic --rejects --timeout --null -0 --verbose -v --quiet -q --store --creds --allow-nfs -h --help'; places=(topics); rest='' ;;
+        tail) options='--count -n --follow -f --timeout --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --quiet -q --store --creds --allow-nfs -h --help'; places=(); rest=topics ;;
+        replay) options='--from --until --count -n --follow -f --timeout --speed --max-gap --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --quiet -q --store --creds --allow-nfs -h --help'; places=(); rest=topics ;;
+        subscribe) options='--group -g --from --count -n --timeout --drain --key -k --type -t --where -w --jq --output -o --data -d --null -0 --color --jobs -j --batch --linger --worker --timeout-each --retries --backoff --share --lease --manual --verbose -v --quiet -q --store --creds --allow-nfs -h --help'; places=(); rest=topics ;;
+        fanout) options='--to --config --check --name --from --drain --key -k --type -t --where -w --jq --content --jobs -j --batch --linger --timeout-each --retries --backoff --verbose -v --quiet -q --store --creds --allow-nfs -h --help'; places=(topics); rest='' ;;
+        mirror) options='--follow -f --from --name --json --color --verbose -v --quiet -q --store --creds --allow-nfs -h --help'; places=('' ''); rest=topics ;;
+        topics) options='--json --color --store --creds --allow-nfs -h --help'; places=(); rest=topics ;;
+        groups) options='--json --color --store --creds --allow-nfs -h --help'; places=(); rest=topics ;;
+        commit) options='--group -g --verbose -v --store --creds --allow-nfs -h --help'; places=(topics); rest='' ;;
+        seek) options='--group -g --to --dry-run --force --json --color --quiet -q --store --creds --allow-nfs -h --help'; places=(topics); rest='' ;;
+        dead) options='--group -g --all --json --color --store --creds --allow-nfs -h --help'; places=(topics); rest='' ;;
+        redrive) options='--offset --all --group -g --dry-run --quiet -q --store --creds --allow-nfs -h --help'; places=(topics); rest='' ;;
+        rm) options='--group -g --yes -y --dry-run --force --quiet -q --store --creds --allow-nfs -h --help'; places=(topics); rest='' ;;
+        create) options='--json --color --quiet -q --store --creds --allow-nfs -h --help'; places=(''); rest=settings ;;
+        set) options='--json --color --quiet -q --store --creds --allow-nfs -h --help'; places=(topics); rest=settings ;;
+        trim) options='--before --yes -y --dry-run --json --color --quiet -q --store --creds --allow-nfs -h --help'; places=(); rest=topics ;;
+        verify) options='--since-seal --json --color --quiet -q --store --creds --allow-nfs -h --help'; places=(); rest=topics ;;
+        repair) options='--yes -y --dry-run --json --color --quiet -q --store --creds --allow-nfs -h --help'; places=(topics); rest='' ;;
+        compact) options='--before --grace --yes -y --dry-run --json --color --quiet -q --store --creds --allow-nfs -h --help'; places=(); rest=topics ;;
+        state) options='--at --key -k --output -o --data -d --null -0 --color --store --creds --allow-nfs -h --help'; places=(topics); rest='' ;;
+        diff) options='--key -k --json --color --store --creds --allow-nfs -h --help'; places=(topics where where); rest='' ;;
+        doctor) options='--json --color --quiet -q --store --creds --allow-nfs -h --help'; places=(); rest='' ;;
         *) return ;;
     esac
     for (( at = 2; at < ${#words[@]} - 1; at++ )); do
@@ -74,9 +75,9 @@ _evtool() {
         [[ ${words[at]} == -* ]] || said+=("${words[at]}")
     done
     case "$command $before" in
-        *' --attr'|*' --backoff'|*' --batch'|*' --count'|*' --expect-offset'|*' --grace'|*' --id'|*' --id-from'|*' --jobs'|*' --jq'|*' --key'|*' --key-from'|*' --lease'|*' --linger'|*' --max-gap'|*' --offset'|*' --retries'|*' --since-seal'|*' --source'|*' --speed'|*' --timeout'|*' --timeout-each'|*' --type'|*' --where'|*' -j'|*' -k'|*' -n'|*' -t'|*' -w') return ;;
+        *' --attr'|*' --backoff'|*' --batch'|*' --count'|*' --expect-offset'|*' --grace'|*' --id'|*' --id-from'|*' --jobs'|*' --jq'|*' --key'|*' --key-from'|*' --lease'|*' --linger'|*' --max-gap'|*' --offset'|*' --retries'|*' --since-seal'|*' --source'|*' --speed'|*' --store'|*' --timeout'|*' --timeout-each'|*' --type'|*' --where'|*' -j'|*' -k'|*' -n'|*' -t'|*' -w') return ;;
         *' --sync') _evtool_reply always never; return ;;
-        *' --config'|*' --rejects') COMPREPLY=($(compgen -f -- "$current")); return ;;
+        *' --config'|*' --creds'|*' --rejects') COMPREPLY=($(compgen -f -- "$current")); return ;;
         *' --output'|*' -o') _evtool_reply auto line data text pretty cloudevents; return ;;
         *' --color') _evtool_reply auto always never; return ;;
         *' --at'|*' --before'|*' --from'|*' --until'|seek' --to') _evtool_ask where; return ;;

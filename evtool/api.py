@@ -13,18 +13,15 @@ import orjson
 
 from evtool.errors import ConditionError, DataError, UsageError
 from evtool.log import line, payload
-from evtool.stores import default_location, open_store, where
+from evtool.stores import find, open_store, where
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from evtool.log.reader import Reader
-    from evtool.log.topic import TopicLog
-    from evtool.log.watch import Watch
-    from evtool.stores.file import FileStore
-    from evtool.stores.group import FileGroup
+    from evtool.stores import protocol
+    from evtool.stores.protocol import Reader, Store, Watch, Writer
 
     Sync = Literal["always", "never"]
     Where = str | int
@@ -35,17 +32,19 @@ _STANDBY_SECONDS = 0.05
 
 
 def open(path: str | os.PathLike[str] | None = None, *, allow_network: bool = False) -> Home:
-    """Open the home directory of all topics, which is made if it is missing.
+    """Open the store of all topics: a home directory, which is made if it is missing, or a cluster.
 
-    path: by default $EVTOOL_HOME, else $XDG_DATA_HOME/evtool, else ~/.local/share/evtool.
-    allow_network: use it though it is on a network file system, as one machine alone may.
+    path: a directory, or the URL of a cluster such as nats://HOST. By default what $EVTOOL_STORE says, else
+        $EVTOOL_HOME, else the settings file, else $XDG_DATA_HOME/evtool or ~/.local/share/evtool.
+    allow_network: use a directory though it is on a network file system, as one machine alone may.
 
-    Raises ConfigurationError if the directory is not safe to use.
+    Raises ConfigurationError if the directory is not safe to use, or the address refers to what is not there.
     """
     import os
 
-    chosen = default_location() if path is None else os.fspath(path)
-    return Home(open_store(chosen, create=True, allow_network=allow_network, notify=_log.warning))
+    location, settings = find(None if path is None else os.fspath(path))
+    opened = open_store(location, create=True, allow_network=allow_network, notify=_log.warning, settings=settings)
+    return Home(opened)
 
 
 class Event:
@@ -98,7 +97,7 @@ class Event:
 class Home:
     """All topics of one home directory. Use `evtool.open` to get one."""
 
-    def __init__(self, store: FileStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
 
     def topics(self) -> list[str]:
@@ -122,17 +121,21 @@ class Home:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is held open that would need closing; the block shows how long the home is used."""
+        self.close()
+
+    def close(self) -> None:
+        """End the connection to a cluster. A home on disk holds nothing open that would need closing."""
+        self._store.close()
 
 
 class Topic:
     """One topic, to append to and to read from. Use `Home.topic` to get one."""
 
-    def __init__(self, store: FileStore, name: str, *, durable: bool) -> None:
+    def __init__(self, store: Store, name: str, *, durable: bool) -> None:
         self.name = name
         self._store = store
         self._durable = durable
-        self._writer: TopicLog | None = None
+        self._writer: Writer | None = None
 
     def append(
         self,
@@ -184,9 +187,10 @@ class Topic:
 
         Raises NotFoundError if there is no such topic.
         """
-        first = _where(start).begin(self._store, self.name)
-        end = None if until is None else _where(until).resolve(self._store, self.name)
-        for event in _events(self._store, self.name, self._store.reader(self.name, first), follow, timeout):
+        topic = self._store.topic(self.name)
+        first = _where(start).begin(topic)
+        end = None if until is None else _where(until).resolve(topic)
+        for event in _events(self._store, self.name, topic.reader(first), follow, timeout):
             if end is not None and event.offset >= end:
                 return
             yield event
@@ -208,7 +212,7 @@ class Topic:
         timeout: float | None,
     ) -> Sequence[int]:
         if self._writer is None:
-            self._writer = self._store.writer(self.name)
+            self._writer = self._store.ensure_topic(self.name).writer()
         offsets = self._writer.append(bodies, common, ids=ids, expect=expect, timeout=timeout)
         if self._durable:
             self._writer.sync()
@@ -222,7 +226,7 @@ class Group:
     """
 
     def __init__(
-        self, store: FileStore, topic: str, name: str, start: where.Where, *, follow: bool, timeout: float | None
+        self, store: Store, topic: str, name: str, start: where.Where, *, follow: bool, timeout: float | None
     ) -> None:
         self.name = name
         self._store = store
@@ -230,21 +234,21 @@ class Group:
         self._start = start
         self._follow = follow
         self._timeout = timeout
-        self._group: FileGroup | None = None
+        self._group: protocol.Group | None = None
         self._reader: Reader | None = None
         self._synced = 0.0
 
     def __enter__(self) -> Group:
         """Become the one that consumes for the group; waits while another process does."""
-        group = self._store.group(self._topic, self.name)
+        topic = self._store.topic(self._topic)
+        group = topic.group(self.name)
         while not group.try_acquire():
             time.sleep(_STANDBY_SECONDS)
         self._group = group
-        position = group.committed
-        if position is None:
-            position = self._start.begin(self._store, self._topic)
-            group.commit(position)
-        self._reader = self._store.reader(self._topic, position)
+        start = group.committed
+        if start is None:
+            start = self._start.begin(topic)
+        self._reader = group.reader(group.join(start))
         self._synced = time.monotonic()
         return self
 
@@ -276,17 +280,17 @@ class Group:
             self._sync(self._held)
 
     @property
-    def _held(self) -> FileGroup:
+    def _held(self) -> protocol.Group:
         if self._group is None:
             raise ConditionError(self.name, "a group is consumed for within a `with` statement")
         return self._group
 
-    def _sync(self, group: FileGroup) -> None:
+    def _sync(self, group: protocol.Group) -> None:
         group.sync()
         self._synced = time.monotonic()
 
 
-def _events(store: FileStore, topic: str, reader: Reader, follow: bool, timeout: float | None) -> Iterator[Event]:
+def _events(store: Store, topic: str, reader: Reader, follow: bool, timeout: float | None) -> Iterator[Event]:
     """The events behind a cursor; with `follow` those too that come within `timeout` seconds of the one before."""
     watch: Watch | None = None
     while True:

@@ -9,7 +9,9 @@
     ├── StorageError             74   the operating system refused: input, output, space
     │   ├── PartialAppendError   74   only the first events of a batch are stored
     │   └── SyncError            74   a sync failed: nobody knows what is on disk
-    ├── BusyError                75   somebody else holds the lock
+    ├── BusyError                75   somebody else holds the lock, or does not answer: try again
+    │   ├── UnreachableError     75   no server answers
+    │   └── UnknownOutcomeError  75   nobody knows whether some events are stored
     ├── ConfigurationError       78   a home or a setting that evtool refuses to work with
     └── TimedOutError           124   what was waited for did not come
 
@@ -115,6 +117,33 @@ class BusyError(EvtoolError):
     def __init__(self, what: str, why: str, *, pid: int | None = None, hint: str | None = None) -> None:
         super().__init__(what, why, hint=hint)
         self.pid = pid
+
+
+class UnreachableError(BusyError):
+    """No server answers at the address that was given. Nothing was sent."""
+
+
+class UnknownOutcomeError(BusyError):
+    """Events of which the first `stored` of `total` are in the log, and of the next `unknown` nobody knows that.
+
+    first, last: the offsets of those that are stored. reason: what kept the answer from coming.
+    """
+
+    def __init__(
+        self, topic: str, reason: str, *, stored: int, unknown: int, total: int, first: int, last: int
+    ) -> None:
+        range_text = f", offsets {first} to {last}" if stored else ""
+        super().__init__(
+            topic,
+            f"stored {stored} of {total} events{range_text}; of {unknown} more it is unknown: {reason}",
+            hint="whoever sends them again may store them twice, unless each has an --id",
+        )
+        self.reason = reason
+        self.stored = stored
+        self.unknown = unknown
+        self.total = total
+        self.first = first
+        self.last = last
 
 
 class ConfigurationError(EvtoolError):

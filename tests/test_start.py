@@ -15,15 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ALWAYS = "__future__ errno evtool evtool.__main__ evtool.cli evtool.cli._table evtool.cli.argv evtool.cli.border"
-ALWAYS += " evtool.cli.commands evtool.cli.home evtool.errors evtool.stores evtool.stores.file"
+ALWAYS += " evtool.cli.commands evtool.cli.home evtool.errors evtool.stores evtool.stores.file evtool.stores.topic"
 LOG = "evtool.log evtool.log.files evtool.log.line evtool.log.lock evtool.log.names evtool.log.segment"
 LOG += " evtool.log.settings evtool.log.topic fcntl zlib"
 READING = "evtool.cli.output evtool.cli.reading evtool.delivery evtool.delivery.consumer evtool.delivery.feed"
 READING += " evtool.delivery.selection evtool.delivery.source evtool.log.bounds evtool.log.payload evtool.log.reader"
-READING += " evtool.stores.where heapq _heapq"
+READING += " evtool.stores.naming evtool.stores.where heapq _heapq"
 LISTING = "evtool.cli.output evtool.cli.overview evtool.cli.view evtool.delivery evtool.delivery.source"
 LISTING += (
-    " evtool.log.bounds evtool.log.offsets evtool.log.ranges evtool.log.rewound evtool.stores.where bisect _bisect"
+    " evtool.log.bounds evtool.log.offsets evtool.log.ranges evtool.log.rewound evtool.stores.naming"
+    " evtool.stores.where bisect _bisect"
 )
 MAY_IMPORT = {
     "append t 1": f"{ALWAYS} {LOG} evtool.cli.commands.append evtool.log.payload _json",

@@ -14,7 +14,7 @@ from evtool.cli import border
 from evtool.cli import options as o
 from evtool.cli._table import COMMANDS
 from evtool.cli.argv import Args
-from evtool.stores.file import nearest
+from evtool.stores.naming import nearest
 
 app = typer.Typer(
     name="evtool",
@@ -134,6 +134,8 @@ def append(
         bool, typer.Option("--verbose", "-v", help="Say how many events were stored, and where.")
     ] = False,
     quiet: o.Quiet = False,
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Append events to a topic.
@@ -159,6 +161,8 @@ def tail(
     null: o.Null = False,
     color: o.Color = "auto",
     quiet: o.Quiet = False,
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Show the last events, then those that come."""
@@ -190,6 +194,8 @@ def replay(
     null: o.Null = False,
     color: o.Color = "auto",
     quiet: o.Quiet = False,
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Give out a topic's events again, from any point on."""
@@ -243,6 +249,8 @@ def subscribe(
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say at the end how far the group got.")] = False,
     quiet: o.Quiet = False,
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Give out what comes from now on.
@@ -263,7 +271,7 @@ def fanout(
         typer.Option(
             "--to",
             metavar="SINK",
-            help="topic:NAME, file:PATH, exec:CMD, worker:CMD or http(s)://…; may be repeated.",
+            help="topic:NAME, file:PATH, exec:CMD, worker:CMD, http(s)://… or nats://…; may be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -295,6 +303,8 @@ def fanout(
     backoff: o.Backoff = "1s..1m",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say at the end how far each sink got.")] = False,
     quiet: o.Quiet = False,
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Give every event of a topic to every sink.
@@ -305,11 +315,47 @@ def fanout(
 
 
 @app.command()
+def mirror(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SRC", help="The store to copy from: a directory or nats://HOST.", show_default=False),
+    ],
+    destination: Annotated[
+        str, typer.Argument(metavar="DST", help="The store to copy to, likewise.", show_default=False)
+    ],
+    topics: o.SomeTopics = None,
+    follow: o.Follow = False,
+    from_: Annotated[
+        str, typer.Option("--from", metavar="WHERE", help="Where a mirror begins that is new; see WHERE.")
+    ] = "earliest",
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="GROUP", help="The group as which the mirror reads, and knows where it is."),
+    ] = None,
+    json: o.Json = False,
+    color: o.Color = "auto",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say where each topic begins.")] = False,
+    quiet: o.Quiet = False,
+    store: o.Store = None,
+    creds: o.Creds = None,
+    allow_nfs: o.AllowNfs = False,
+) -> int:
+    """Copy topics to another store, each event once and in order.
+
+    Begins where the destination ends, whatever ended it before. With --follow: goes on with what comes.
+    """
+    return _run(context)
+
+
+@app.command()
 def topics(
     context: typer.Context,
     topics: o.SomeTopics = None,
     json: o.Json = False,
     color: o.Color = "auto",
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """List topics, how full and how fresh they are.
@@ -325,6 +371,8 @@ def groups(
     topics: o.SomeTopics = None,
     json: o.Json = False,
     color: o.Color = "auto",
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """List consumer groups and how far behind they are."""
@@ -339,6 +387,8 @@ def commit(
     ] = None,
     group: o.Group = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say at the end how far the groups got.")] = False,
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Commit what comes out of a pipe that subscribe --manual feeds.
@@ -364,6 +414,8 @@ def seek(
     json: o.Json = False,
     color: o.Color = "auto",
     quiet: o.Quiet = False,
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Let a group go on somewhere else, back or ahead."""
@@ -378,6 +430,8 @@ def dead(
     all: Annotated[bool, typer.Option("--all", help="Also those that were sent through again.")] = False,
     json: o.Json = False,
     color: o.Color = "auto",
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """List the events of a topic that could not be handled, and why."""
@@ -395,6 +449,8 @@ def redrive(
     group: o.Group = None,
     dry_run: o.DryRun = False,
     quiet: o.Quiet = False,
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Send events that could not be handled to their groups again, once."""
@@ -412,6 +468,8 @@ def rm(
     dry_run: o.DryRun = False,
     force: o.Force = False,
     quiet: o.Quiet = False,
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Remove a topic with all its events, or a group."""
@@ -426,6 +484,8 @@ def create(
     json: o.Json = False,
     color: o.Color = "auto",
     quiet: o.Quiet = False,
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Make a topic, with settings of its own."""
@@ -440,6 +500,8 @@ def set_(
     json: o.Json = False,
     color: o.Color = "auto",
     quiet: o.Quiet = False,
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Show the settings of a topic, or change some."""
@@ -459,6 +521,8 @@ def trim(
     json: o.Json = False,
     color: o.Color = "auto",
     quiet: o.Quiet = False,
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Remove the oldest events of topics.
@@ -479,6 +543,8 @@ def verify(
     json: o.Json = False,
     color: o.Color = "auto",
     quiet: o.Quiet = False,
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Check that topics are as they were written.
@@ -497,6 +563,8 @@ def repair(
     json: o.Json = False,
     color: o.Color = "auto",
     quiet: o.Quiet = False,
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Mend a damaged topic.
@@ -522,6 +590,8 @@ def compact(
     json: o.Json = False,
     color: o.Color = "auto",
     quiet: o.Quiet = False,
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Keep only the newest event of each key.
@@ -543,6 +613,8 @@ def state(
     data: o.Data = False,
     null: o.Null = False,
     color: o.Color = "auto",
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Show the newest event of each key, now or as of a time.
@@ -563,6 +635,8 @@ def diff(
     key: o.Key = None,
     json: o.Json = False,
     color: o.Color = "auto",
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Show which keys came, changed and went between two times."""
@@ -575,6 +649,8 @@ def doctor(
     json: o.Json = False,
     color: o.Color = "auto",
     quiet: o.Quiet = False,
+    store: o.Store = None,
+    creds: o.Creds = None,
     allow_nfs: o.AllowNfs = False,
 ) -> int:
     """Look at the whole home for what is wrong or soon will be.

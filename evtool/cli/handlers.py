@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from evtool.delivery.membership import Membership
     from evtool.delivery.stop import Stop
     from evtool.delivery.task import Outcome, Task
-    from evtool.stores.file import FileStore
-    from evtool.stores.group import FileGroup
+    from evtool.stores.protocol import Group, Store
 
 _MOST_JOBS = 1000
 _MOST_BATCH = 4096
@@ -46,11 +45,11 @@ class Handlers:
         if self._lease < 1:
             raise UsageError("--lease", "is at least 1 s")
 
-    def run(self, store: FileStore, feed: Feed, groups: dict[str, FileGroup] | None, subscription: Subscription) -> int:
+    def run(self, store: Store, feed: Feed, groups: dict[str, Group] | None, subscription: Subscription) -> int:
         """Have a feed's events handled; return 1 if the end has come and one was set aside."""
         return self._handle(store, FeedSupply(store, feed, subscription.selection, groups), subscription)
 
-    def share(self, store: FileStore, membership: Membership, subscription: Subscription) -> int:
+    def share(self, store: Store, membership: Membership, subscription: Subscription) -> int:
         """The same for those events that this process leases."""
         from evtool.delivery.shared import LeasedSupply
 
@@ -65,7 +64,7 @@ class Handlers:
         )
         return self._handle(store, supply, subscription)
 
-    def _handle(self, store: FileStore, supply: Supply, subscription: Subscription) -> int:
+    def _handle(self, store: Store, supply: Supply, subscription: Subscription) -> int:
         args = self._args
         set_aside = handle(
             supply,

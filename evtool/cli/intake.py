@@ -31,7 +31,7 @@ def run(args: Args, appender: Appender) -> int:
     """Store the events of standard input; return 65 if any of them was refused, else 0."""
     gc.disable()  # a chunk's parsed values are many, die together and have no cycles
     refused = Refused(args.topic, args.rejects)
-    source = Lines(0, b"\0" if args.null else b"\n", appender.limit, refused)
+    source = Lines(0, b"\0" if args.null else b"\n", appender.log.limit, refused)
     checker = Checker(args.text, appender, refused, may_have_newlines=args.null)
     try:
         if args.atomic:
@@ -170,7 +170,7 @@ class Checker:
         self._is_text = text
         self._may_have_newlines = may_have_newlines
         self._appender = appender
-        self._limit = appender.limit
+        self._limit = appender.log.limit
         self._refused = refused
         self._is_plain = not text and not appender.takes_attributes and not appender.has_one_id
         self._found = 0

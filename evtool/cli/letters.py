@@ -6,13 +6,14 @@ import orjson
 
 from evtool.errors import NotFoundError
 from evtool.log import line, names
+from evtool.stores import naming
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from evtool.stores.file import FileStore
+    from evtool.stores.protocol import Store
 
 REDRIVE = "redrive"  # the group of the dead letters that were sent through again
 
@@ -38,20 +39,20 @@ class Letter:
         return None if group is None else str(group)
 
 
-def letters(store: FileStore, topic: str) -> Iterator[Letter]:
+def letters(store: Store, topic: str) -> Iterator[Letter]:
     """All dead letters of a topic, oldest first. Raises NotFoundError if there is no such topic."""
     if not store.has(topic):
-        raise store.missing(topic)
+        raise naming.missing(store, topic)
     dead = names.dead_name(topic)
     if not store.has(dead):
         return
     try:
-        state = store.state(dead, REDRIVE)
+        standing = store.topic(dead).standing(REDRIVE)
     except NotFoundError:
         committed, redriven = 0, None
     else:
-        committed, redriven = state.committed or 0, state.handled
-    reader = store.reader(dead, 0)
+        committed, redriven = standing.committed, standing.handled
+    reader = store.topic(dead).reader(0)
     while lines := reader.read():
         for text in lines.split(b"\n")[:-1]:
             offset = line.offset_of(text)

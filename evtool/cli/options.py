@@ -85,6 +85,16 @@ Color = Annotated[
     Literal["auto", "always", "never"],
     typer.Option("--color", metavar="WHEN", help="Colours: auto (on a terminal), always or never."),
 ]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store", metavar="STORE", help="Where the topics are: a directory or nats://HOST; see evtool-nats(7)."
+    ),
+]
+Creds = Annotated[
+    str | None,
+    typer.Option("--creds", metavar="FILE", help="Who we are for the NATS server: a credentials file."),
+]
 AllowNfs = Annotated[
     bool, typer.Option("--allow-nfs", help="Use a home on a network file system that one machine alone uses.")
 ]

@@ -8,36 +8,21 @@ import time
 from evtool.cli import border, home
 from evtool.errors import EvtoolError, NotFoundError, UsageError
 from evtool.log import names
+from evtool.stores import naming
 from evtool.stores.where import seconds_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeVar
 
     from evtool.cli.argv import Args
-    from evtool.log.bounds import Bounds
-    from evtool.log.offsets import Commit, Member
-    from evtool.stores.file import FileStore
+    from evtool.log.offsets import Member
+    from evtool.stores.protocol import Bounds, Standing, Topic
+    from evtool.stores.topic import FileTopic
 
     Row = dict[str, Any]
-
-_RATE_SECONDS = 60.0
-
-
-def chosen(store: FileStore, patterns: list[str]) -> list[str]:
-    """The topics that the patterns name, or all if there are none. Raises NotFoundError for one that is missing."""
-    if not patterns:
-        return store.topics()
-    found: dict[str, None] = {}
-    for pattern in patterns:
-        if names.is_pattern(pattern):
-            found.update(dict.fromkeys(store.matching(pattern)))
-        elif store.has(pattern):
-            found[pattern] = None
-        else:
-            raise store.missing(pattern)
-    return sorted(found)
+    T = TypeVar("T")
 
 
 class Rows(list["Row"]):
@@ -46,13 +31,29 @@ class Rows(list["Row"]):
     exit_code = 0
 
 
-def rows(args: Args, rows_of: Callable[[FileStore, str], list[Row]]) -> Rows:
-    """The rows of the topics that were asked for. Where nothing was ever stored there are none.
+def rows(args: Args, rows_of: Callable[[Topic], list[Row]]) -> Rows:
+    """The rows of the topics that were asked for. Where nothing was ever stored there are none."""
+    store = _store(args, home.open_home)
+    return (
+        Rows() if store is None else collect(naming.chosen(store, args.topics), lambda name: rows_of(store.topic(name)))
+    )
+
+
+def file_rows(args: Args, rows_of: Callable[[FileTopic], list[Row]]) -> Rows:
+    """The same for what the file log alone can do. Raises UsageError for another store."""
+    store = _store(args, home.open_files)
+    return (
+        Rows() if store is None else collect(naming.chosen(store, args.topics), lambda name: rows_of(store.topic(name)))
+    )
+
+
+def _store(args: Args, open_store: Callable[[Args], T]) -> T | None:
+    """The store, or None where there is none yet, and no topic was named that would have to be in it.
 
     That is said if it is a home that somebody has named: a name that is wrong, a disk that is not mounted.
     """
     try:
-        store = home.open_home(args)
+        return open_store(args)
     except NotFoundError as error:
         for topic in args.topics:
             if not names.is_pattern(topic):
@@ -60,8 +61,7 @@ def rows(args: Args, rows_of: Callable[[FileStore, str], list[Row]]) -> Rows:
                 raise NotFoundError(topic, "no such topic", hint="there are no topics yet") from None
         if os.environ.get("EVTOOL_HOME") and not args.__dict__.get("quiet"):
             home.note(f"{error.what}: {error.why}")
-        return Rows()
-    return collect(chosen(store, args.topics), lambda topic: rows_of(store, topic))
+        return None
 
 
 def collect(topics: list[str], rows_of: Callable[[str], list[Row]]) -> Rows:
@@ -85,30 +85,30 @@ def collect(topics: list[str], rows_of: Callable[[str], list[Row]]) -> Rows:
     return rows
 
 
-def topic_rows(store: FileStore, topic: str) -> list[Row]:
+def topic_rows(topic: Topic) -> list[Row]:
     """What `topics` says of one topic, which is one row."""
-    bounds = store.bounds(topic)
-    groups = group_rows(store, topic, bounds)
+    bounds = topic.bounds()
     age = None if bounds.last_time is None else round(max(0.0, time.time() - seconds_of(bounds.last_time)), 6)
     return [
         {
-            "topic": topic,
-            "events": bounds.next - bounds.first,
+            "topic": topic.name,
+            "events": bounds.count,
             "first": bounds.first,
             "next": bounds.next,
             "bytes": bounds.size,
             "age_seconds": age,
-            "groups": {row["group"]: row["lag"] for row in groups},
+            "groups": {group: topic.standing(group).lag for group in topic.groups()},
         }
     ]
 
 
-def group_rows(store: FileStore, topic: str, bounds: Bounds | None = None) -> list[Row]:
+def group_rows(topic: Topic) -> list[Row]:
     """What `groups` says of all groups of a topic."""
-    return [group_row(store, topic, group, bounds) for group in store.groups(topic)]
+    bounds = topic.bounds()
+    return [_group_row(topic, group, topic.standing(group), bounds) for group in topic.groups()]
 
 
-def group_row(store: FileStore, topic: str, group: str, bounds: Bounds | None = None) -> Row:
+def _group_row(topic: Topic, group: str, standing: Standing, bounds: Bounds) -> Row:
     """What `groups` says of one group of a topic.
 
     lag: events that the group has not handled; all that came since its last commit, if the log was restored under it.
@@ -116,26 +116,18 @@ def group_row(store: FileStore, topic: str, group: str, bounds: Bounds | None = 
     members: the processes that consume for it now, and what each is doing.
     catch_up_seconds: how long it will take at the pace of the last minute; None if that is not known, or never.
     """
-    bounds = bounds or store.bounds(topic)
-    commits = store.commits(topic, group)
-    state = store.state(topic, group)
-    committed = waiting = commits[-1].committed
-    above = sum(last - max(first, committed) + 1 for first, last in state.handled)
-    lag = max(0, bounds.next - max(committed, bounds.first) - above) + state.again.count()
-    if (since := store.rewound_to(topic, state)) is not None:
-        waiting, lag = since, bounds.next - since
-    is_active = store.is_active(topic, group)
-    oldest = store.time_at(topic, waiting) if lag else None
+    lag, pace = standing.lag, standing.pace
+    oldest = topic.time_at(standing.waiting) if lag else None
     return {
-        "topic": topic,
+        "topic": topic.name,
         "group": group,
-        "committed": committed,
+        "committed": standing.committed,
         "end": bounds.next,
         "lag": lag,
         "lag_seconds": 0.0 if oldest is None else round(max(0.0, time.time() - seconds_of(oldest)), 3),
-        "active": is_active,
-        "catch_up_seconds": _catch_up(store, topic, commits, lag),
-        "members": [_member_row(member) for member in state.members.values()] if is_active else [],
+        "active": standing.is_active,
+        "catch_up_seconds": (round(lag / pace, 1) if pace is not None and pace > 0 else None) if lag else 0.0,
+        "members": [_member_row(member) for member in standing.members] if standing.is_active else [],
     }
 
 
@@ -152,17 +144,3 @@ def _member_row(member: Member) -> Row:
         "command": member.command,
         "doing": doing,
     }
-
-
-def _catch_up(store: FileStore, topic: str, commits: list[Commit], lag: int) -> float | None:
-    if lag == 0:
-        return 0.0
-    now = time.time()
-    recent = [commit for commit in commits if now - seconds_of(commit.time) <= _RATE_SECONDS]
-    if len(recent) < 2:
-        return None
-    began = seconds_of(recent[0].time)
-    handled = (recent[-1].committed - recent[0].committed) / max(0.001, now - began)
-    arrived = (store.bounds(topic).next - store.offset_at(topic, recent[0].time)) / max(0.001, now - began)
-    gain = handled - arrived
-    return round(lag / gain, 1) if gain > 0 else None

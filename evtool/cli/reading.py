@@ -10,12 +10,12 @@ from evtool.delivery.selection import Selection
 from evtool.delivery.source import Source
 from evtool.errors import NotFoundError, UsageError
 from evtool.log import names
-from evtool.stores import where
+from evtool.stores import naming, where
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from evtool.cli.argv import Args
-    from evtool.stores.file import FileStore
+    from evtool.stores.protocol import Store
 
 
 def selection(args: Args) -> Selection:
@@ -45,19 +45,24 @@ def check_patterns(patterns: list[str]) -> list[str]:
     return list(dict.fromkeys(patterns))
 
 
-def open_store(args: Args, patterns: list[str], *, wait: bool) -> FileStore:
+def open_store(args: Args, patterns: list[str], *, wait: bool) -> Store:
     """The store. With `wait` a missing topic is waited for, after a word about that; else it is NotFoundError."""
     store = home.open_home(args, create=True) if wait else _existing_home(args, patterns)
-    for pattern in patterns:
-        if names.is_pattern(pattern):
-            if not store.matching(pattern):
-                _say_missing(args, NotFoundError(pattern, "no topic matches"), wait)
-        elif not store.has(pattern):
-            _say_missing(args, store.missing(pattern), wait)
+    check_there(args, store, patterns, wait=wait)
     return store
 
 
-def _existing_home(args: Args, patterns: list[str]) -> FileStore:
+def check_there(args: Args, store: Store, patterns: list[str], *, wait: bool) -> None:
+    """See whether these topics are there. One that is not is waited for, after a word about that, or NotFoundError."""
+    for pattern in patterns:
+        if names.is_pattern(pattern):
+            if not naming.matching(store, pattern):
+                _say_missing(args, NotFoundError(pattern, "no topic matches"), wait)
+        elif not store.has(pattern):
+            _say_missing(args, naming.missing(store, pattern), wait)
+
+
+def _existing_home(args: Args, patterns: list[str]) -> Store:
     try:
         return home.open_home(args)
     except NotFoundError:
@@ -89,7 +94,7 @@ class Span:
     start: the beginning in a topic that is there now; one that appears later is read from its own.
     """
 
-    def __init__(self, store: FileStore, start: where.Where, until: where.Where | None = None) -> None:
+    def __init__(self, store: Store, start: where.Where, until: where.Where | None = None) -> None:
         self._store = store
         self._start = start
         self._until = until
@@ -104,9 +109,10 @@ class Span:
 
     def source(self, topic: str, late: bool) -> Source:
         """The events of one topic within this span."""
-        first = (where.EARLIEST if late else self._start).begin(self._store, topic)
+        found = self._store.topic(topic)
+        first = (where.EARLIEST if late else self._start).begin(found)
         until_offset, until_time = self._end(topic)
-        reader = self._store.reader(topic, first, lambda low, high: say_missed(topic, low, high))
+        reader = found.reader(first, lambda low, high: say_missed(topic, low, high))
         return Source(topic, reader, until_offset, until_time)
 
     def end_offset(self, topic: str) -> int | None:
@@ -118,9 +124,9 @@ class Span:
             return None, None
         if isinstance(self._until.value, bytes) and self.ends_at is not None:
             return None, self._until.value
-        return self._until.resolve(self._store, topic), None
+        return self._until.resolve(self._store.topic(topic)), None
 
 
-def feed(store: FileStore, patterns: list[str], span: Span) -> Feed:
+def feed(store: Store, patterns: list[str], span: Span) -> Feed:
     """The events of these topics within a span."""
     return Feed(store, patterns, span.source, ends_at=span.ends_at)

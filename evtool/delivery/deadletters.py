@@ -18,8 +18,7 @@ from evtool.log import line, names, payload
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from evtool.delivery.task import Outcome, Task
-    from evtool.log.topic import TopicLog
-    from evtool.stores.file import FileStore
+    from evtool.stores.protocol import Store, Writer
 
 _KEPT_ATTRIBUTES = ("key", "type")
 
@@ -27,18 +26,18 @@ _KEPT_ATTRIBUTES = ("key", "type")
 class DeadLetters:
     """Sets events aside for a group, or for nobody. handler: what tried to handle them."""
 
-    def __init__(self, store: FileStore, group: str | None, handler: str) -> None:
+    def __init__(self, store: Store, group: str | None, handler: str) -> None:
         self._store = store
         self._group = group
         self._handler = handler
-        self._logs: dict[str, TopicLog] = {}
+        self._logs: dict[str, Writer] = {}
 
     def set_aside(self, task: Task, outcome: Outcome) -> None:
         """Store the event with its story; durable on return. Raises StorageError."""
         topic = names.dead_name(task.topic)
         log = self._logs.get(topic)
         if log is None:
-            log = self._logs[topic] = self._store.writer(topic)
+            log = self._logs[topic] = self._store.ensure_topic(topic).writer()
         attributes = line.attributes(task.text)
         kept = {name: attributes[name] for name in _KEPT_ATTRIBUTES if name in attributes}
         log.append([payload.encode_attributes(kept) + line.DATA + self._story(task, outcome)])

@@ -9,16 +9,27 @@ from evtool.delivery.feed import Feed
 from evtool.delivery.membership import Membership
 from evtool.delivery.stop import Stop, Stopped
 from evtool.errors import EvtoolError
-from evtool.stores.group import Moved
+from evtool.stores import naming
+from evtool.stores.moved import Moved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
+    from evtool.delivery.consumer import Handled
     from evtool.delivery.handling import Reports
     from evtool.delivery.rule import Rule
-    from evtool.stores.file import FileStore
+    from evtool.stores.protocol import Store
+
+    class BlockSink(Protocol):
+        """What takes lines in blocks."""
+
+        def deliver(self, lines: bytes, handled: Handled) -> None:
+            """Take these lines, and say which are handled."""
+
+        def settle(self) -> None:
+            """See to it that all that was delivered is handled."""
 
     class Watcher(Protocol):
         """Who is told what becomes of the sinks."""
@@ -40,20 +51,29 @@ if TYPE_CHECKING:
 
 
 _RETRY_SECONDS = (1.0, 30.0)
+_FAREWELL_SECONDS = 3.0  # for a server that does not answer; nothing is lost by leaving it
 _LOOK_SECONDS, _DRAIN_SECONDS = 1.0, 0.1
 
 
 class Fanout:
     """Takes a topic's events to sinks until it is told to stop or, with `drain`, all of them have everything.
 
-    store: opens the store anew, since each sink has a thread of its own.
+    store: opens the store anew, since each sink has a thread of its own. open_at: opens the one at a sink's address.
     """
 
     def __init__(
-        self, store: Callable[[], FileStore], topic: str, *, drain: bool, stop: Stop, watcher: Watcher
+        self,
+        store: Callable[[], Store],
+        topic: str,
+        *,
+        drain: bool,
+        stop: Stop,
+        watcher: Watcher,
+        open_at: Callable[[str], Store],
     ) -> None:
         self.servers: list[Server] = []
         self._store = store
+        self._open_at = open_at
         self.topic = topic
         self._drain = drain
         self._stop = stop
@@ -68,7 +88,7 @@ class Fanout:
             if server is not None and server.rule.said == rule.said and not server.has_ended:
                 serving.append(server)
             else:
-                serving.append(Server(self._store, self.topic, rule, self._drain, self._watcher))
+                serving.append(Server(self._store, self.topic, rule, self._drain, self._watcher, self._open_at))
         for server in self.servers:
             if server not in serving:
                 server.stop.set()
@@ -90,7 +110,7 @@ class Fanout:
         for server in self.servers:
             server.stop.set()
         for server in self.servers:
-            server.thread.join()
+            server.thread.join(_FAREWELL_SECONDS if server.rule.address.kind == "nats" else None)
 
     def _hear(self, number: int, is_first: bool) -> None:
         for server in self.servers:
@@ -101,7 +121,15 @@ class Fanout:
 class Server:
     """One sink being served. `committed` is what it has, `doing` what goes on, `failed` whether its last try failed."""
 
-    def __init__(self, store: Callable[[], FileStore], topic: str, rule: Rule, drain: bool, watcher: Watcher) -> None:
+    def __init__(
+        self,
+        store: Callable[[], Store],
+        topic: str,
+        rule: Rule,
+        drain: bool,
+        watcher: Watcher,
+        open_at: Callable[[str], Store],
+    ) -> None:
         self.rule = rule
         self.stop = Stop()
         self.committed = 0
@@ -111,6 +139,8 @@ class Server:
         self.has_ended = False
         self.thread = threading.Thread(target=self._serve, name=rule.name, daemon=True)
         self._open_store = store
+        self._open_at = open_at
+        self._far_store: Store | None = None
         self._topic = topic
         self._drain = drain
         self._watcher = watcher
@@ -168,11 +198,11 @@ class Server:
             command=rule.name,
         )
         try:
-            membership.acquire(store.named([self._topic]))
+            membership.acquire(naming.named(store, [self._topic]))
             feed = Feed(store, [self._topic], membership.join, self.stop.fd)
             self.failed = False
             self.doing = "serving"
-            if rule.address.kind in ("topic", "file"):
+            if rule.address.kind in ("topic", "file", "nats"):
                 self._deliver(store, feed, membership)
             else:
                 self._handle(store, feed, membership)
@@ -184,15 +214,12 @@ class Server:
         self.doing = "standing by"
         self._watcher.standing_by(self._topic, self.rule)
 
-    def _deliver(self, store: FileStore, feed: Feed, membership: Membership) -> None:
+    def _deliver(self, store: Store, feed: Feed, membership: Membership) -> None:
         """Hand the events on in blocks."""
-        from evtool.delivery import sinks, source
         from evtool.delivery.consumer import Consumer
         from evtool.delivery.progress import Progress
 
-        address = self.rule.address
-        is_topic = address.kind == "topic"
-        sink = sinks.TopicSink(store.writer(address.place)) if is_topic else sinks.file_sink(address.place)
+        sink, block = self._sink(store)
         consumer = Consumer(
             feed,
             sink.deliver,
@@ -201,11 +228,29 @@ class Server:
             follow=not self._drain,
             stop=self.stop,
             settle=sink.settle,
-            block=source.BLOCK if is_topic else sinks.BLOCK,
+            block=block,
         )
         consumer.run()
 
-    def _handle(self, store: FileStore, feed: Feed, membership: Membership) -> None:
+    def _sink(self, store: Store) -> tuple[BlockSink, int]:
+        """What takes blocks of lines, and how many bytes they should have."""
+        from evtool.delivery import sinks, source
+
+        address = self.rule.address
+        if address.kind == "topic":
+            return sinks.TopicSink(store.ensure_topic(address.place).writer()), source.BLOCK
+        if address.kind == "file":
+            return sinks.file_sink(address.place), sinks.BLOCK
+        from evtool.delivery import storesink
+
+        if self._far_store is None:
+            self._far_store = self._open_at(address.place)
+        self._far_store.has(address.to)  # what is wrong with it should be told before an event comes
+        group = self.rule.group  # which is the name of its way, too: a sink may leave out what another one takes
+        sink = storesink.StoreSink(store, self._topic, self._far_store, address.to, group=group, way=group)
+        return sink, storesink.BLOCK
+
+    def _handle(self, store: Store, feed: Feed, membership: Membership) -> None:
         """Have the events handled one by one, with retries and dead letters."""
         from evtool.delivery.deadletters import DeadLetters
         from evtool.delivery.handling import Ending, dispatcher_of, runner_of

@@ -8,13 +8,13 @@ import time
 from evtool.delivery.source import BLOCK, Source, last_line
 from evtool.errors import NotFoundError
 from evtool.log import line, names
+from evtool.stores import naming
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from evtool.log.watch import Watch
-    from evtool.stores.file import FileStore
+    from evtool.stores.protocol import Store, Watch
 
     Begin = Callable[[str, bool], Source | None]
 
@@ -36,7 +36,7 @@ class Feed:
 
     def __init__(
         self,
-        store: FileStore,
+        store: Store,
         patterns: list[str],
         begin: Begin,
         wake: int | None = None,
@@ -111,7 +111,7 @@ class Feed:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until there may be more to read, at most so many seconds; say whether there may be."""
         if self._watch is None:  # what came before there was a watch has yet to be read
-            self._watch = self._store.watch(self._sources, self._wake)
+            self._watch = self._store.watch(self._sources, self._wake, new_topics=self._awaits_topics())
             self._join_new(late=True)
             return True
         if self._has_changed and self._look_around():
@@ -127,7 +127,7 @@ class Feed:
     def _look_around(self) -> bool:
         """After a change, and after what it brought was read: see whether topics came or went; say whether any came."""
         for topic, source in self._sources.items():
-            if source.reader.directory.is_gone():
+            if source.reader.is_gone():
                 raise NotFoundError(topic, "the topic was removed")
         known = len(self._sources)
         if self._awaits_topics():
@@ -161,10 +161,10 @@ class Feed:
         return bool(self.missing) or any(map(names.is_pattern, self._patterns))
 
     def _join_new(self, late: bool) -> None:
-        for topic in self._store.named(self._patterns):
+        for topic in naming.named(self._store, self._patterns):
             if topic not in self._sources and topic not in self._deferred:
                 if self._watch is not None:
-                    self._store.watch_also(self._watch, topic)
+                    self._watch.add(topic)
                 self._join(topic, late)
 
     def _join(self, topic: str, late: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evtool.delivery.source import Source
-from evtool.stores.group import ALONE
+from evtool.stores.protocol import ALONE
 from evtool.stores.where import EARLIEST, LATEST, Where
 
 TYPE_CHECKING = False
@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from evtool.delivery.stop import Stop
-    from evtool.stores.file import FileStore
-    from evtool.stores.group import FileGroup
+    from evtool.stores.protocol import Group, Store
 
 _STANDBY_SECONDS = 0.05
 
@@ -30,7 +29,7 @@ class Membership:
 
     def __init__(
         self,
-        store: FileStore,
+        store: Store,
         group: str,
         start: Where | None,
         stop: Stop,
@@ -41,7 +40,7 @@ class Membership:
         mode: str = ALONE,
         command: str = "",
     ) -> None:
-        self.groups: dict[str, FileGroup] = {}
+        self.groups: dict[str, Group] = {}
         self._store = store
         self.group = group
         self._start = start
@@ -69,7 +68,8 @@ class Membership:
         if not self._try_acquire(topic):
             return None
         position = self.begin(topic, late)
-        return Source(topic, self._store.reader(topic, position, lambda first, last: self.missed(topic, first, last)))
+        group = self.groups[topic]
+        return Source(topic, group.reader(position, lambda first, last: self.missed(topic, first, last)))
 
     def begin(self, topic: str, late: bool) -> int:
         """Say that this process consumes for the group now, and give back from which offset on."""
@@ -80,7 +80,7 @@ class Membership:
         is_new = position is None
         if position is None:
             start = EARLIEST if late else self._start or LATEST
-            position = start.begin(self._store, topic)
+            position = start.begin(self._store.topic(topic))
         position = group.join(position)
         if is_new:
             group.sync()
@@ -106,7 +106,7 @@ class Membership:
     def _try_acquire(self, topic: str) -> bool:
         if topic in self.groups:
             return True
-        group = self._store.group(topic, self.group)
+        group = self._store.topic(topic).group(self.group)
         if group.try_acquire(self._mode, self._command):
             self.groups[topic] = group
             return True

@@ -10,8 +10,7 @@ from evtool.log.ranges import Ranges
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from evtool.delivery.feed import Feed
-    from evtool.stores.file import FileStore
-    from evtool.stores.group import FileGroup
+    from evtool.stores.protocol import Group, Store
 
 _SYNC_SECONDS = 1.0
 
@@ -22,7 +21,7 @@ class Progress:
     feed: where the events come from.
     """
 
-    def __init__(self, store: FileStore, groups: dict[str, FileGroup], feed: Feed) -> None:
+    def __init__(self, store: Store, groups: dict[str, Group], feed: Feed) -> None:
         self.groups = groups
         self._store = store
         self._feed = feed
@@ -66,7 +65,7 @@ class Progress:
             wanted.subtract(known)
         found: list[tuple[int, bytes | None]] = []
         for offset in wanted.offsets():
-            text = self._store.line_at(topic, offset)
+            text = self._store.topic(topic).line_at(offset)
             if text is not None and not self._feed.is_single:
                 text = line.with_topic(text, topic.encode())
             found.append((offset, text))

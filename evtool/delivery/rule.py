@@ -7,6 +7,7 @@ from zlib import crc32
 
 from evtool.errors import UsageError
 from evtool.log import names
+from evtool.stores import NATS, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,16 +17,24 @@ if TYPE_CHECKING:
 
 _NAME_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 KINDS = ("topic", "file", "exec", "worker", "http", "https")
-HINT = "say topic:NAME, file:PATH, exec:COMMAND, worker:COMMAND or http(s)://…"
+HINT = "say topic:NAME, file:PATH, exec:COMMAND, worker:COMMAND, http(s)://… or nats://…"
 JSON, CLOUDEVENTS = "json", "cloudevents"
 
 
 class Address:
-    """Where a sink is: its kind and its place, as in ``file:/var/log/orders``."""
+    """Where a sink is: its kind and its place, as in ``file:/var/log/orders``.
+
+    Of kind nats, a store in a cluster, the place is what can be opened, and `to` the topic there: the same as here
+    unless ``#NAME`` stands at the end.
+    """
 
     def __init__(self, text: str, topic: str) -> None:
         """Raises UsageError if that is no place for the events of `topic`."""
         self.text = text
+        self.to = topic
+        if text.startswith(NATS):
+            self._be_store(text)
+            return
         self.kind, _, self.place = text.partition(":")
         if self.kind not in KINDS or not self.place.strip("/"):
             raise UsageError(repr(text), "not a sink", hint=HINT)
@@ -33,15 +42,33 @@ class Address:
             raise UsageError(text, "is the topic that is read")
         if self.kind == "file":  # the same file from wherever it is named
             self.place = os.path.abspath(self.place)
+        self._whole = f"{self.kind}:{self.place}"
+
+    def _be_store(self, text: str) -> None:
+        self.kind = "nats"
+        self.place, found, name = text.partition("#")
+        known_as = shown(self.place)
+        self.text = known_as + found + name
+        if "@" in self.place:
+            hint = "say them in the settings file or EVTOOL_CREDS, or name a file with ?creds=FILE"
+            raise UsageError(self.text, "credentials have no place in the address of a sink", hint=hint)
+        if found:
+            self.to = names.check_name("topic", name)
+        self._whole = f"{known_as}#{self.to}"
 
     @property
     def group(self) -> str:
-        """The group under which a sink remembers where it is: readable, and another one for every address."""
-        readable = "".join(one if one in _NAME_LETTERS else "-" for one in self.place.lower())
-        while "--" in readable:
-            readable = readable.replace("--", "-")
-        whole = f"{self.kind}:{self.place}"
-        return f"fanout.{self.kind}-{readable[-32:].strip('-')}.{crc32(os.fsencode(whole)):08x}"
+        """The group under which a sink remembers where it is."""
+        return group_name("fanout", self.kind, self._whole.partition(":")[2])
+
+
+def group_name(prefix: str, kind: str, place: str) -> str:
+    """The name of the group that takes events to a place: readable, and another one for every place."""
+    readable = "".join(one if one in _NAME_LETTERS else "-" for one in place.lower())
+    while "--" in readable:
+        readable = readable.replace("--", "-")
+    whole = f"{kind}:{place}"
+    return f"{prefix}.{kind}-{readable[-32:].strip('-')}.{crc32(os.fsencode(whole)):08x}"
 
 
 class Rule:

@@ -8,7 +8,8 @@ from evtool.delivery.task import task_of
 from evtool.errors import NotFoundError
 from evtool.log import line, names
 from evtool.log.ranges import Ranges
-from evtool.stores.group import Moved
+from evtool.stores import naming
+from evtool.stores.moved import Moved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
     from evtool.delivery.membership import Membership
     from evtool.delivery.selection import Selection
     from evtool.delivery.task import Task
-    from evtool.log.watch import Watch
-    from evtool.stores.file import FileStore
-    from evtool.stores.share import Share
+    from evtool.stores.protocol import Share, Store, Watch
 
 _FIRST_QUOTA, _MOST_QUOTA = 4, 2048  # events that we lease ahead
 _AHEAD_SECONDS = (0.05, 0.2)  # that they should keep us busy
@@ -35,7 +34,7 @@ class LeasedSupply:
 
     def __init__(
         self,
-        store: FileStore,
+        store: Store,
         patterns: list[str],
         membership: Membership,
         selection: Selection,
@@ -95,7 +94,7 @@ class LeasedSupply:
         self._loop = loop
         self._calls.append(call)
         if self._watch is None:
-            self._watch = self._store.watch(self._shares, self._wake)
+            self._watch = self._store.watch(self._shares, self._wake, new_topics=True)
             self._join_new(late=True)
             loop.after(0, self._call)
             return
@@ -199,22 +198,24 @@ class LeasedSupply:
 
     def _look_around(self) -> None:
         for topic, share in self._shares.items():
-            if share.reader.directory.is_gone():
+            if share.is_gone():
                 raise NotFoundError(topic, "the topic was removed")
         self._join_new(late=True)
 
     def _join_new(self, late: bool) -> None:
-        for topic in self._store.named(self._patterns):
+        for topic in naming.named(self._store, self._patterns):
             if topic in self._shares or not self._membership.has(topic):
                 continue
             if self._watch is not None:
-                self._store.watch_also(self._watch, topic)
+                self._watch.add(topic)
             self._shares[topic] = self._share(topic, self._membership.begin(topic, late))
             self._held[topic] = set()
 
     def _share(self, topic: str, position: int) -> Share:
-        reader = self._store.reader(topic, position, lambda low, high: self._membership.missed(topic, low, high))
         group = self._membership.groups[topic]
         return group.share(
-            reader, self._selection.apply, lambda offset: self._store.line_at(topic, offset), self._seconds
+            position,
+            self._selection.apply,
+            lambda low, high: self._membership.missed(topic, low, high),
+            self._seconds,
         )

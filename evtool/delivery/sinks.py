@@ -13,7 +13,7 @@ from evtool.log.lock import lock, unlock
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from evtool.delivery.consumer import Handled
-    from evtool.log.topic import TopicLog
+    from evtool.stores.protocol import Writer
 
 BLOCK = 1 << 20  # of lines for a file
 _LONGEST_TAIL = 2 << 20
@@ -24,7 +24,7 @@ DATE = "{date}"
 class TopicSink:
     """Appends to another topic: attributes and data as they are, offset and time anew."""
 
-    def __init__(self, log: TopicLog) -> None:
+    def __init__(self, log: Writer) -> None:
         self._log = log
 
     def deliver(self, lines: bytes, handled: Handled) -> None:

@@ -6,7 +6,7 @@ from evtool.log import line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from evtool.log.reader import Reader
+    from evtool.stores.protocol import Reader
 
 
 BLOCK = 1 << 16  # as much as comes from and goes to the system fastest

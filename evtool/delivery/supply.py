@@ -6,7 +6,7 @@ from evtool.delivery.progress import Progress
 from evtool.delivery.task import task_of
 from evtool.log import line
 from evtool.log.ranges import Ranges
-from evtool.stores.group import Moved
+from evtool.stores.moved import Moved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from evtool.delivery.loop import Loop
     from evtool.delivery.selection import Selection
     from evtool.delivery.task import Task
-    from evtool.stores.file import FileStore
-    from evtool.stores.group import FileGroup
+    from evtool.stores.protocol import Group, Store
 
 _LOOK_SECONDS = 0.05
 
@@ -32,9 +31,7 @@ class FeedSupply:
     ticks_when_idle = False
     is_drained = True  # what there was no more of, nobody else has
 
-    def __init__(
-        self, store: FileStore, feed: Feed, selection: Selection, groups: dict[str, FileGroup] | None = None
-    ) -> None:
+    def __init__(self, store: Store, feed: Feed, selection: Selection, groups: dict[str, Group] | None = None) -> None:
         self._feed = feed
         self._selection = selection
         self._groups = {} if groups is None else groups

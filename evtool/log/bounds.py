@@ -34,6 +34,11 @@ class Bounds:
         _while_it_changes(directory, self._look)
 
     @property
+    def count(self) -> int:
+        """How many events there are, if none were compacted away."""
+        return self.next - self.first
+
+    @property
     def size(self) -> int:
         return sum(_size(self._directory, first) for first in self._firsts)
 

@@ -41,6 +41,10 @@ class Reader:
         self._position = 0
         self._is_newest = False  # whether the segment was the last one when we looked
 
+    def is_gone(self) -> bool:
+        """Whether the topic was removed."""
+        return self.directory.is_gone()
+
     def read(self, limit: int = CHUNK) -> bytes:
         """The next lines, about `limit` bytes of them but at least one; empty at the end of the log."""
         while True:

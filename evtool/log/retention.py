@@ -38,6 +38,11 @@ class Trimming:
         self.segments = 0
         self.size = 0
 
+    @property
+    def count(self) -> int:
+        """How many events that are, if none were compacted away."""
+        return self.end - self.first
+
 
 def surplus(topic: Directory, settings: Settings) -> int:
     """The least offset that the limits in the settings let a topic keep; 0 if they let it keep all."""

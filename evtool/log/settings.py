@@ -121,7 +121,11 @@ def check(where: str, name: str, value: object) -> Any:
     """The value of a setting as it is used. Raises ConfigurationError, which says what is wrong in `where`."""
     if name not in KNOWN:
         raise ConfigurationError(where, f"{name!r} is not a setting", hint=f"settings are {', '.join(KNOWN)}")
-    unit, _ = KNOWN[name]
+    return check_value(where, name, value, KNOWN[name][0])
+
+
+def check_value(where: str, name: str, value: object, unit: str | tuple[str, ...]) -> Any:
+    """The same for a setting of this unit, or one that is some of these words, be it one of ours or not."""
     if isinstance(unit, tuple):
         if value not in unit:
             raise ConfigurationError(where, f"{name!r} is neither {unit[0]!r} nor {unit[1]!r}")

@@ -76,6 +76,7 @@ class TopicLog:
         common: bytes = b"",
         *,
         ids: Sequence[str | None] | None = None,
+        tokens: Sequence[str] | None = None,  # noqa: ARG002
         expect: int | None = None,
         timeout: float | None = None,
         on_wait: Callable[[], None] | None = None,
@@ -85,6 +86,7 @@ class TopicLog:
         bodies, common: the bodies of the lines, see `evtool.log.line`.
         ids: the id of each event, or None; one whose id is already in the log (within the topic's `dedupe` time) is not
             stored again, and the offset of the first is returned for it.
+        tokens: of no use here: what a killed process has sent is in the log, or will never be.
         expect: store only if this is the next offset, else raise ConditionError.
         timeout: seconds to wait for the lock, then BusyError. on_wait: called once if the lock is taken.
 
@@ -178,9 +180,21 @@ class TopicLog:
             self._pid = pid
         lock(self._lock_fd, self.name, timeout=timeout, on_wait=on_wait)
 
-    def lock_holder(self) -> int | None:
-        """The process that holds the topic's lock, or None where the system does not tell."""
-        return holder(self._lock_fd)
+    def waits_for(self) -> str | None:
+        """What an append waits for: the lock, and who holds it. None if that is not to be told, or not so any more."""
+        pid = holder(self._lock_fd)
+        if pid == os.getpid():
+            return None
+        return f"the lock, which {f'process {pid}' if pid else 'another process'} holds"
+
+    @property
+    def limit(self) -> int:
+        """The most bytes that the data of one event may have."""
+        return self.settings.max_event_bytes
+
+    def takes(self, size: int) -> bool:
+        """Whether the data of an event may have so many bytes."""
+        return size <= self.limit
 
     def _unlock(self) -> None:
         """Give the lock back, and see to what a roll leaves to be done."""

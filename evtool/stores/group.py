@@ -9,6 +9,7 @@ from evtool.errors import BusyError, ConditionError, NotFoundError
 from evtool.log import lock, names, offsets, retention
 from evtool.log.durable import Durable
 from evtool.log.rewound import rewound
+from evtool.stores.moved import Moved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,13 +21,6 @@ if TYPE_CHECKING:
     from evtool.stores.share import Share
 
 ALONE, SHARED, MANUAL = offsets.ALONE, offsets.SHARED, offsets.MANUAL
-
-
-class Moved(ConditionError):
-    """Somebody has moved the group elsewhere, by `seek`: begin again where it stands now."""
-
-    def __init__(self, topic: str, group: str) -> None:
-        super().__init__(f"{topic}, group {group}", "was moved by a seek", hint="consume anew: it goes on there")
 
 
 class FileGroup:
@@ -160,13 +154,28 @@ class FileGroup:
         """Whether the topic keeps only what is not handled, and has not waited for this group any more."""
         return retention.has_lapsed(self._directory, self.name)
 
+    def reader(self, offset: int, on_missed: Callable[[int, int], None] | None = None) -> Reader:
+        """The events from where the group stands."""
+        from evtool.log.reader import Reader
+
+        return Reader(self._directory, offset, on_missed)
+
     def share(
-        self, reader: Reader, wants: Callable[[bytes], bytes], line_at: Callable[[int], bytes | None], seconds: float
+        self,
+        offset: int,
+        wants: Callable[[bytes], bytes],
+        on_missed: Callable[[int, int], None],
+        seconds: float,
     ) -> Share:
         """Our part of a group that shares; see there."""
         from evtool.stores.share import Share
 
-        return Share(self, reader, wants, line_at, seconds)
+        return Share(self, self.reader(offset, on_missed), wants, self._line_at, seconds)
+
+    def _line_at(self, offset: int) -> bytes | None:
+        from evtool.stores.topic import FileTopic
+
+        return FileTopic(self._directory, self.topic).line_at(offset)
 
     def turn(self) -> offsets.Commits:
         """The commit log, to be written within a `with` block. Raises ConditionError unless acquired."""

@@ -56,6 +56,10 @@ class Share:
         """How many unhandled events there were at the last look, ours and those of others."""
         return len(self._open)
 
+    def is_gone(self) -> bool:
+        """Whether the topic was removed."""
+        return self.reader.is_gone()
+
     def take(self, limit: int) -> list[bytes]:
         """Lease some more events, at most so many, in order. Raises Moved."""
         with self.group.turn() as log:

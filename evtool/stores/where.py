@@ -12,7 +12,7 @@ from evtool.log import line, names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from evtool.stores.file import FileStore
+    from evtool.stores.protocol import Topic
 
 WORDS = ("earliest", "latest", "today", "yesterday", "now")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -36,23 +36,23 @@ class Where:
         self.kind = kind
         self.value = value
 
-    def resolve(self, store: FileStore, topic: str) -> int:
-        """The offset that this means in a topic now. Raises NotFoundError for a topic or group that is missing."""
+    def resolve(self, topic: Topic) -> int:
+        """The offset that this means in a topic now. Raises NotFoundError for a group that is missing."""
         value = self.value
         if isinstance(value, bytes):
-            return store.offset_at(topic, value)
+            return topic.offset_at(value)
         if isinstance(value, str):
-            return store.commits(topic, value)[-1].committed
+            return topic.standing(value).committed
         if value is None:
-            bounds = store.bounds(topic)
+            bounds = topic.bounds()
             return bounds.first if self.kind == "earliest" else bounds.next
-        return value if self.kind == "offset" else store.offset_back(topic, value)
+        return value if self.kind == "offset" else topic.offset_back(value)
 
-    def begin(self, store: FileStore, topic: str) -> int:
+    def begin(self, topic: Topic) -> int:
         """The same, as a place to begin at. Raises ConditionError beyond the end of the log, which may have lost it."""
-        offset = self.resolve(store, topic)
-        if offset and offset > (end := store.bounds(topic).next):
-            raise ConditionError(topic, f"there is no offset {offset} yet, the next is {end}")
+        offset = self.resolve(topic)
+        if offset and self.kind != "latest" and offset > (end := topic.bounds().next):
+            raise ConditionError(topic.name, f"there is no offset {offset} yet, the next is {end}")
         return offset
 
 

@@ -54,7 +54,7 @@ def roll(log, after_roll):
     while after_roll is timed and list(sealing.without_seal(log.directory)):
         time.sleep(0.01)
     return taken
-sealed, bare = store.writer("sealed"), store.writer("bare")
+sealed, bare = store.ensure_topic("sealed").writer(), store.ensure_topic("bare").writer()
 for _ in range(rounds):
     print(roll(sealed, timed), roll(bare, nothing), spent)
 """

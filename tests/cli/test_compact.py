@@ -29,7 +29,7 @@ def write(store: FileStore, *segments: str, topic: str = "t", more: str = "", **
         store.create(
             topic, {"segment-bytes": 100} | {name.replace("_", "-"): value for name, value in settings.items()}
         )
-    writer = store.writer(topic)
+    writer = store.ensure_topic(topic).writer()
     for segment in segments:
         pairs = [event.split("=") for event in segment.split()]
         writer.append(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FROM_ANYWHERE = {"PYTHONPATH": str(Path(__file__).parents[2])}  # finds the program wherever it is run
 BROKEN = "/no/such/directory/file"
-SINK_HINT = "hint: say topic:NAME, file:PATH, exec:COMMAND, worker:COMMAND or http(s)://…\n"
+SINK_HINT = "hint: say topic:NAME, file:PATH, exec:COMMAND, worker:COMMAND, http(s)://… or nats://…\n"
 
 
 def to(*sinks: str) -> list[str]:

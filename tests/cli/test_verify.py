@@ -30,7 +30,7 @@ FILE = re.compile(r"evtool: (/[^:]*): (?:line (\d+), byte (\d+): )?(.*)")
 def fill(store: FileStore, **settings: object) -> None:
     """Fifty events with 10 to 59 as data, in five segments that begin with offset 0, 10, 20, 30 and 40."""
     store.create("t", {"segment-bytes": 8 * LINE} | {name.replace("_", "-"): value for name, value in settings.items()})
-    writer = store.writer("t")
+    writer = store.ensure_topic("t").writer()
     for first in range(10, 60, 10):
         writer.append([b'"data":%d' % number for number in range(first, first + 10)])
     writer.sync()

@@ -50,7 +50,7 @@ def reopen(state: State, found: Found, promises: Promises, place: Path) -> None:
         if there and not is_damaged and offset != found.end:
             raise Violation(f"one more event got the offset {offset}, not {found.end}")
         if is_damaged or None in found.committed.values():
-            store.repair("t", dry_run=False)
+            store.topic("t").repair(dry_run=False)
         _look_again(store, found, promises, offset)
     except (EvtoolError, OSError, ValueError) as error:
         raise Violation(f"the log cannot go on: {error!r}") from error
@@ -80,7 +80,7 @@ def _look(store: FileStore, found: Found, *, is_damaged: bool) -> None:
         allowed |= {check.MALFORMED}
     if not kinds <= allowed:
         raise Violation(f"verify finds what the checker has not seen: {_said(store, allowed)}")
-    store.settings("t")
+    store.topic("t").settings()
     for group, stands in found.committed.items():
         if stands is not None and not found.is_damaged:
             _check_group(store, group, stands)
@@ -88,9 +88,9 @@ def _look(store: FileStore, found: Found, *, is_damaged: bool) -> None:
 
 def _check_group(store: FileStore, group: str, stands: int) -> None:
     """Go on consuming for a group, at the place where it stands."""
-    if store.state("t", group).committed != stands:
-        raise Violation(f"the group {group} has committed {store.state('t', group).committed}, not {stands}")
-    one = store.group("t", group)
+    if store.topic("t").standing(group).committed != stands:
+        raise Violation(f"the group {group} has committed {store.topic('t').standing(group).committed}, not {stands}")
+    one = store.topic("t").group(group)
     assert one.try_acquire()
     one.join(one.committed or 0)
     one.commit(stands)
@@ -105,12 +105,12 @@ def _append(store: FileStore, *, is_damaged: bool) -> int:
     except (CorruptionError, SyncError):
         if not is_damaged:
             raise
-    store.repair("t", dry_run=False)
+    store.topic("t").repair(dry_run=False)
     return _append_once(store)
 
 
 def _append_once(store: FileStore) -> int:
-    log = store.writer("t")
+    log = store.ensure_topic("t").writer()
     offsets = log.append([_ONE_MORE])
     log.sync()
     return offsets[0]
@@ -125,7 +125,7 @@ def _look_again(store: FileStore, found: Found, promises: Promises, offset: int)
         raise Violation(f"after one more event verify finds {_said(store, frozenset((UNSEALED,)))}")
     lines = lines_of(_read(store))
     bodies = {offset: line.body_of(text) for text, offset in lines.items()}
-    settings = store.settings("t")
+    settings = store.topic("t").settings()
     may_trim = settings.has_limits or settings.retention == CONSUMED  # going on may have been too much for it
     first = min(bodies) if may_trim else 0
     for text, known in lines_of(found.lines).items():
@@ -136,7 +136,7 @@ def _look_again(store: FileStore, found: Found, promises: Promises, offset: int)
 
 
 def _problems(store: FileStore) -> list[tuple[str, check.Problem]]:
-    return store.verify("t").problems
+    return store.topic("t").verify().problems
 
 
 def _said(store: FileStore, but: frozenset[str]) -> list[str]:
@@ -146,7 +146,7 @@ def _said(store: FileStore, but: frozenset[str]) -> list[str]:
 def _read(store: FileStore) -> bytes:
     """All that a reader gets; what comes before a damaged line, if there is one."""
     blocks = []
-    reader = store.reader("t", 0)
+    reader = store.topic("t").reader(0)
     with contextlib.suppress(CorruptionError):
         while block := reader.read():
             blocks.append(block)

@@ -106,7 +106,7 @@ def damaged(evtool: Program, random: Random) -> None:
 def limited(evtool: Program, random: Random) -> None:
     """Several segments, and a limit, so that the next one may cost the first."""
     segments(evtool, random)
-    open_store(str(evtool.home)).set("t", {"max-events": random.randint(3, 8)})
+    open_store(str(evtool.home)).topic("t").set({"max-events": random.randint(3, 8)})
 
 
 def shut(evtool: Program, random: Random) -> None:
@@ -118,13 +118,13 @@ def shut(evtool: Program, random: Random) -> None:
 def consumed(evtool: Program, random: Random) -> None:
     """Several segments of a topic that keeps only what its group has not consumed."""
     segments(evtool, random)
-    open_store(str(evtool.home)).set("t", {"retention": "consumed"})
+    open_store(str(evtool.home)).topic("t").set({"retention": "consumed"})
 
 
 def far_group(evtool: Program, random: Random) -> None:
     """A group that has consumed all."""
     some(evtool, random)
-    write_commit(evtool, open_store(str(evtool.home)).bounds("t").next)
+    write_commit(evtool, open_store(str(evtool.home)).topic("t").bounds().next)
 
 
 def many_commits(evtool: Program, random: Random) -> None:
@@ -147,7 +147,7 @@ def torn_commit(evtool: Program, random: Random) -> None:
 
 def _store(evtool: Program, events: list[str], key: str = "") -> None:
     """One append, made without the command, as it is not what is looked at."""
-    log = open_store(str(evtool.home), create=True).writer("t")
+    log = open_store(str(evtool.home), create=True).ensure_topic("t").writer()
     log.append([event.encode() for event in events], f'{key}"data":'.encode())
     log.sync()
 

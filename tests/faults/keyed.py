@@ -97,7 +97,7 @@ class KeyedScene:
     def _check_state(self, newest: dict[str, Any]) -> None:
         """Check that evtool sees the same state."""
         store = open_store(str(self._home))
-        lines = b"".join(store.newest_of_each(self._name, 1 << 60)).split(b"\n")[:-1]
+        lines = b"".join(store.topic(self._name).newest_of_each(1 << 60)).split(b"\n")[:-1]
         seen = {event["key"]: int(event["n"]) for text in lines if "key" in (event := json.loads(text))}
         if seen != {key: event["n"] for key, event in newest.items() if event["data"] is not None}:
             raise Violation("evtool state says something else than the log")
@@ -108,8 +108,8 @@ class KeyedScene:
 
     def _produce(self, by: int, batch: int, report: Report) -> None:
         store = open_store(str(self._home), create=True)
-        log = store.writer(self._name)
-        store.set(self._name, {"segment-bytes": self._segment_bytes})
+        log = store.ensure_topic(self._name).writer()
+        store.topic(self._name).set({"segment-bytes": self._segment_bytes})
         for n in range(0, 1 << 40, batch):
             report(n + batch, n)
             log.append([_body(by, one) for one in range(n, n + batch)])
@@ -120,13 +120,13 @@ class KeyedScene:
         wait_until(lambda: list(self.topic.glob("*.jsonl")))
         store = open_store(str(self._home))
         while True:
-            store.compact(self._name, 0, 1 << 60, dry_run=False)
+            store.topic(self._name).compact(0, 1 << 60, dry_run=False)
             report(1)
 
 
 def _append_last(home: Path, name: str) -> None:
     def append(_: Report) -> None:
-        open_store(str(home)).writer(name).append([b'"data":"after"'])
+        open_store(str(home)).ensure_topic(name).writer().append([b'"data":"after"'])
 
     last = Forked(append)
     if last.wait():

@@ -164,17 +164,17 @@ class Scene:
     def _log(self) -> TopicLog:
         store = open_store(str(self._home), create=True)
         if not store.has(self._name):
-            store.writer(self._name)
-            store.set(self._name, {"segment-bytes": self._segment_bytes})
-        return store.writer(self._name)
+            store.ensure_topic(self._name).writer()
+            store.topic(self._name).set({"segment-bytes": self._segment_bytes})
+        return store.ensure_topic(self._name).writer()
 
     def _consume(self, report: Report) -> None:
         """Handle one event after the other, which is to do nothing, and report what is committed for good."""
         store = open_store(str(self._home), create=True)
         wait_until(lambda: store.has(self._name))
-        group = store.group(self._name, _GROUP)
+        group = store.topic(self._name).group(_GROUP)
         assert group.try_acquire()
-        reader = store.reader(self._name, group.committed or 0)
+        reader = store.topic(self._name).reader(group.committed or 0)
         while True:
             for _ in range(self._random.randrange(20)):
                 if reader.read(1000):

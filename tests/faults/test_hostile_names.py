@@ -124,21 +124,20 @@ def test_no_link_pipe_or_directory_leads_a_command_astray(tmp_path: Path) -> Non
 def _calls(yard: Yard, name: str) -> list[Callable[[], object]]:
     """Everything that the store can be asked to do with a topic or a group of this name."""
     store = open_store(str(yard.evtool.home))
-    calls = [getattr(store, one) for one in ("writer", "bounds", "size", "has", "groups", "settings", "remove_topic")]
+    calls = [getattr(store, one) for one in ("topic", "ensure_topic", "has", "remove_topic")]
     return [
         *(lambda call=call: call(name) for call in calls),
-        lambda: store.reader(name, 0),
-        lambda: store.set(name, {}),
-        lambda: store.trim(name, 1),
-        lambda: store.verify(name),
-        lambda: store.repair(name, dry_run=False),
-        lambda: store.group("t", name),
-        lambda: store.commits("t", name),
-        lambda: store.seek("t", name, 0),
-        lambda: store.call_again("t", name, Ranges([(0, 1)])),
-        lambda: store.deputy("t", name, "m"),
-        lambda: store.remove_group("t", name, force=True),
-        lambda: store.is_active("t", name),
+        lambda: store.topic(name).reader(0),
+        lambda: store.topic(name).set({}),
+        lambda: store.topic(name).trim(1),
+        lambda: store.topic(name).verify(),
+        lambda: store.topic(name).repair(dry_run=False),
+        lambda: store.topic("t").group(name),
+        lambda: store.topic("t").standing(name),
+        lambda: store.topic("t").seek(name, 0),
+        lambda: store.topic("t").call_again(name, Ranges([(0, 1)])),
+        lambda: store.topic("t").deputy(name, "m"),
+        lambda: store.topic("t").remove_group(name, force=True),
     ]
 
 

@@ -96,7 +96,7 @@ def read(home: Path) -> bytes:
     store = open_store(str(home), create=True)
     if not store.has("t"):
         return b""
-    reader = store.reader("t", 0)
+    reader = store.topic("t").reader(0)
     blocks = []
     while block := reader.read():
         blocks.append(block)

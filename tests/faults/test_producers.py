@@ -36,7 +36,7 @@ class Looker(threading.Thread):
 
     def run(self) -> None:
         while not self._end.is_set():
-            reader = self._store.reader("t", 0)
+            reader = self._store.topic("t").reader(0)
             blocks = []
             with contextlib.suppress(EvtoolError):  # a control's log can be in any state
                 while block := reader.read():

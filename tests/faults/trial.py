@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def events(home: Path) -> list[Event]:
     """What a reader gets who begins now, as offsets and data; nothing if there is no topic."""
     store = _store(home)
-    return [] if store is None else _events(_drain(store.reader("t", 0)))
+    return [] if store is None else _events(_drain(store.topic("t").reader(0)))
 
 
 def _store(home: Path) -> FileStore | None:
@@ -84,7 +84,7 @@ class Follower:
 
     def __init__(self, home: Path) -> None:
         store = _store(home)
-        self._reader = None if store is None else store.reader("t", 0)
+        self._reader = None if store is None else store.topic("t").reader(0)
         self._seen = b"" if self._reader is None else self._reader.read(1)
 
     def look(self) -> None:

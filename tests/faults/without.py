@@ -257,7 +257,7 @@ def no_moving_away() -> None:
 
     from evtool.stores.file import FileStore
 
-    FileStore.remove_topic = lambda store, topic: rmtree(store._topic(topic).path)  # type: ignore[method-assign]
+    FileStore.remove_topic = lambda store, topic: rmtree(store._topics.subdirectory(topic).path)  # type: ignore[method-assign]
 
 
 def no_names() -> None:

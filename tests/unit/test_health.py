@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def append(store: FileStore, topic: str, count: int = 3) -> None:
-    log = store.writer(topic)
+    log = store.ensure_topic(topic).writer()
     log.append([b"%d" % n for n in range(count)], line.DATA)
     log.sync()
 
@@ -45,8 +45,8 @@ def finding(home: Path, **options: Any) -> Finding:
 def test_a_report_counts_what_was_looked_at(store: FileStore, home: Path) -> None:
     for topic in ("a", "b"):
         append(store, topic)
-        store.group(topic, "g")
-        group = store.group(topic, "h")
+        store.topic(topic).group("g")
+        group = store.topic(topic).group("h")
         assert group.try_acquire()
         group.join(0)
     report = health.look(str(home))
@@ -125,16 +125,16 @@ def test_a_topic_whose_limits_remove_as_much_as_comes_in_fills_no_disk(
     store: FileStore, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append(store, "t", 0)
-    store.writer("t").next_offset()
-    store.set("t", {"segment-bytes": 100})
+    store.ensure_topic("t").writer().next_offset()
+    store.topic("t").set({"segment-bytes": 100})
     for _ in range(50):
         append(store, "t")
-    size = store.size("t")
+    size = store.topic("t").bounds().size
     monkeypatch.setattr(os, "fstatvfs", disk(f_frsize=1, f_blocks=10 * size, f_bavail=3 * size))
     assert finding(home).why.startswith("the disk will be full in 3.0 days: ")
-    store.set("t", {"max-bytes": size // 2})
+    store.topic("t").set({"max-bytes": size // 2})
     assert finding(home).severity == ADVICE  # nothing was removed yet
-    store.trim("t", None)
+    store.topic("t").trim(None)
     assert findings(home) == []
 
 
@@ -265,7 +265,7 @@ def test_missed_is_what_was_not_handled_or_is_to_come_again(fields: dict[str, st
 
 def test_leases_on_another_machine_are_stale_once_they_have_expired(store: FileStore, home: Path) -> None:
     append(store, "t")
-    group = store.group("t", "g")
+    group = store.topic("t").group("g")
     found: list[list[Finding]] = []
     for seconds in (60, -1):
         assert group.try_acquire(offsets.SHARED)
@@ -283,12 +283,12 @@ def test_the_group_that_ticks_dead_letters_off_misses_nothing(store: FileStore, 
     """Nobody consumes for it, and to move it would let every letter wait again."""
     for topic in ("t", "t.dead"):
         append(store, topic)
-        store.set(topic, {"segment-bytes": 1})
+        store.topic(topic).set({"segment-bytes": 1})
         append(store, topic)
         append(store, topic)
-        group = store.group(topic, "redrive")
+        group = store.topic(topic).group("redrive")
         assert group.try_acquire()
         group.commit(0)
         group.release()
-        store.trim(topic, 6)
+        store.topic(topic).trim(6)
     assert [one.what for one in findings(home)] == ["t, group redrive"]

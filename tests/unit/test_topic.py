@@ -12,6 +12,7 @@ import pytest
 
 from evtool.errors import BusyError, ConditionError, PartialAppendError, StorageError, SyncError
 from evtool.log import files, line, topic
+from evtool.log.lock import holder
 from evtool.log.segment import Segment
 from evtool.log.topic import TopicLog
 from tests.topics import open_directory
@@ -143,7 +144,7 @@ def test_a_lock_that_is_held_is_waited_for_so_long(log: TopicLog, other: TopicLo
     with pytest.raises(BusyError) as caught:
         getattr(other, name)([[b"1"]], line.DATA, timeout=0.01, on_wait=lambda: waits.append(None))
     assert str(caught.value) == f"t: process {os.getpid()} holds the lock; gave up after 0.01 s"
-    assert caught.value.pid == other.lock_holder() == os.getpid()
+    assert caught.value.pid == holder(other._lock_fd) == os.getpid()
     assert len(waits) == 1
 
 

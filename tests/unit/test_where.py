@@ -98,23 +98,23 @@ def test_days_are_those_of_the_local_zone(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_position_beyond_the_end_is_no_place_to_begin_but_a_place_to_end(store: FileStore) -> None:
-    log = store.writer("t")
+    log = store.ensure_topic("t").writer()
     log.append([b"1", b"2"], line.DATA)
-    assert where.Where("offset", 2).begin(store, "t") == 2
-    assert where.Where("offset", 9).resolve(store, "t") == 9
+    assert where.Where("offset", 2).begin(store.topic("t")) == 2
+    assert where.Where("offset", 9).resolve(store.topic("t")) == 9
     with pytest.raises(ConditionError, match="no offset 9 yet, the next is 2"):
-        where.Where("offset", 9).begin(store, "t")
+        where.Where("offset", 9).begin(store.topic("t"))
 
 
 def test_each_kind_resolves_to_its_offset(store: FileStore) -> None:
-    log = store.writer("t")
+    log = store.ensure_topic("t").writer()
     log.append([b"%d" % n for n in range(5)], line.DATA)
-    group = store.group("t", "g")
+    group = store.topic("t").group("g")
     assert group.try_acquire()
     group.commit(3)
     said = {"earliest": 0, "latest": 5, "2": 2, "-2": 3, "-99": 0, "group:g": 3, "1h": 0, "now": 5}
     after = time.time() + 1
-    assert {text: where.parse(text, after).resolve(store, "t") for text in said} == said
+    assert {text: where.parse(text, after).resolve(store.topic("t")) for text in said} == said
 
 
 @pytest.fixture

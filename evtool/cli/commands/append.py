@@ -5,7 +5,16 @@ from __future__ import annotations
 import os
 
 from evtool.cli import home
-from evtool.errors import DataError, EvtoolError, PartialAppendError, UsageError
+from evtool.errors import (
+    BusyError,
+    DataError,
+    EvtoolError,
+    PartialAppendError,
+    StorageError,
+    SyncError,
+    UnknownOutcomeError,
+    UsageError,
+)
 from evtool.log import line, payload
 
 TYPE_CHECKING = False
@@ -14,7 +23,7 @@ if TYPE_CHECKING:
 
     from evtool.cli.argv import Args
     from evtool.cli.encode import Encoder
-    from evtool.log.topic import TopicLog
+    from evtool.stores.protocol import Writer
 
 _NOTICE_SECONDS = 2
 
@@ -29,7 +38,7 @@ def run(args: Args) -> int:
             "no events: standard input is a terminal",
             hint="pipe events in, give them as arguments, or say - to type them",
         )
-    log = home.open_home(args, create=True).writer(args.topic)
+    log = home.open_home(args, create=True).ensure_topic(args.topic).writer()
     appender = Appender(args, log)
     if from_input:
         from evtool.cli import intake
@@ -78,10 +87,9 @@ def _check_usage(args: Args) -> None:
 class Appender:
     """Stores events of one command in one topic and prints the offsets that are safe."""
 
-    def __init__(self, args: Args, log: TopicLog) -> None:
+    def __init__(self, args: Args, log: Writer) -> None:
         self._args = args
         self.log = log
-        self.limit = log.settings.max_event_bytes
         self.common = _attributes(args)
         self.stored = 0
         self._expect: int | None = args.expect_offset
@@ -95,8 +103,8 @@ class Appender:
     def encode(self, event: str) -> tuple[bytes, str | None]:
         """The body of an event given as text, and its id if it has one. Raises DataError."""
         body = payload.encode_string(event) if self._args.text else payload.check(event)
-        if len(body) > self.limit:
-            raise DataError("event", f"longer than {self.limit} bytes")
+        if not self.log.takes(len(body)):
+            raise DataError("event", f"longer than {self.log.limit} bytes")
         return self._encoder().encode(body) if self.takes_attributes else (body, self._args.id)
 
     def ids(self, ids: list[str | None]) -> list[str | None] | None:
@@ -121,11 +129,13 @@ class Appender:
             offsets = self.log.append(
                 bodies, self.common, ids=ids, expect=self._expect, timeout=self._timeout, on_wait=self._on_wait
             )
-        except PartialAppendError as error:
+        except (PartialAppendError, UnknownOutcomeError) as error:
             self.acknowledge()
             raise self._in_all(error) from error
-        except EvtoolError:
+        except EvtoolError as error:
             self.acknowledge()
+            if self.stored and isinstance(error, (StorageError, BusyError)) and not isinstance(error, SyncError):
+                raise self._after_some(error, len(bodies)) from error
             raise
         self._expect = None
         self._count(offsets)
@@ -156,14 +166,31 @@ class Appender:
             return f"{self.log.name}: stored 1 event, offset {self._range[0]}"
         return f"{self.log.name}: stored {self.stored} events, offsets {self._range[0]} to {self._range[1]}"
 
-    def _in_all(self, error: PartialAppendError) -> PartialAppendError:
+    def _after_some(self, error: StorageError | BusyError, count: int) -> EvtoolError:
+        """The error with which so many more events were refused, told of all since the beginning of the command."""
+        stored, total, (first, last) = self.stored, self.stored + count, self._range
+        if isinstance(error, StorageError):
+            return PartialAppendError(self.log.name, error.why, stored=stored, total=total, first=first, last=last)
+        stored_so_far = f"stored {stored} of {total} events, offsets {first} to {last}"
+        return BusyError(self.log.name, f"{stored_so_far}: {error.why}", hint=error.hint)
+
+    def _in_all(self, error: PartialAppendError | UnknownOutcomeError) -> EvtoolError:
+        """The same error, told of all events since the beginning of the command."""
         if not self.stored:
             return error
         stored, total = self.stored + error.stored, self.stored + error.total
-        last = error.last if error.stored else self._range[1]
-        return PartialAppendError(
-            self.log.name, error.reason, stored=stored, total=total, first=self._range[0], last=last
-        )
+        first, last = self._range[0], error.last if error.stored else self._range[1]
+        if isinstance(error, UnknownOutcomeError):
+            return UnknownOutcomeError(
+                self.log.name,
+                error.reason,
+                stored=stored,
+                unknown=error.unknown,
+                total=total,
+                first=first,
+                last=last,
+            )
+        return PartialAppendError(self.log.name, error.reason, stored=stored, total=total, first=first, last=last)
 
     def _count(self, offsets: Sequence[int]) -> None:
         if not offsets:

@@ -11,15 +11,14 @@ from evtool.cli import home
 from evtool.delivery.stop import Stop
 from evtool.errors import ConditionError, DataError, StorageError, UsageError
 from evtool.log import files
-from evtool.stores.group import MANUAL
+from evtool.stores.protocol import MANUAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from evtool.cli.argv import Args
-    from evtool.stores.file import FileStore
-    from evtool.stores.group import Deputy
+    from evtool.stores.protocol import Deputy, Store
 
     Place = tuple[str, str, str]  # topic, group, member
 
@@ -33,11 +32,13 @@ def run(args: Args) -> int:
     """Commit as lines come in, to the end of the input."""
     if (args.topic is None) != (args.group is None):
         raise UsageError("commit", "a TOPIC and a --group go together")
-    pipe = Pipe(home.open_home(args))
+    store = home.open_home(args)
+    pipe = Pipe(store)
     if args.topic is not None:
         pipe.expect(args.topic, args.group)
     stop = Stop()
     stop.listen()
+    stop.on_signal[id(store)] = lambda _number, _is_first: store.hurry()
     try:
         while not stop.is_set and (data := _read(stop)):
             pipe.take(data)
@@ -70,7 +71,7 @@ def _read(stop: Stop) -> bytes:
 class Pipe:
     """What has come through, and the groups for which it is committed."""
 
-    def __init__(self, store: FileStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self._deputies: dict[Place, Deputy] = {}
         self._rest = b""
@@ -79,7 +80,7 @@ class Pipe:
 
     def expect(self, topic: str, group: str) -> None:
         """Nothing may come out of the pipe: this is the group at its other end. Raises ConditionError."""
-        for member in self._store.state(topic, group).members.values():
+        for member in self._store.topic(topic).standing(group).members:
             if member.mode == MANUAL:
                 self._deputy((topic, group, member.name))
                 return
@@ -125,7 +126,8 @@ class Pipe:
 
     def _deputy(self, place: Place) -> Deputy:
         if place not in self._deputies:
-            self._deputies[place] = self._store.deputy(*place)
+            topic, group, member = place
+            self._deputies[place] = self._store.topic(topic).deputy(group, member)
         return self._deputies[place]
 
     def _parse(self, text: bytes) -> tuple[Place, int]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from evtool.cli.argv import Args
     from evtool.log.compaction import Compaction
-    from evtool.stores.file import FileStore
+    from evtool.stores.topic import FileTopic
 
 
 def run(args: Args) -> int:
@@ -21,34 +21,33 @@ def run(args: Args) -> int:
     reading.check_patterns(args.topics)
     grace, position = where.duration(args.grace), where.parse(args.before)
 
-    def go_through(store: FileStore, topic: str, before: int, *, dry_run: bool) -> Compaction:
-        progress = Progress(topic, store.size(topic), quiet=args.quiet)
+    def go_through(topic: FileTopic, before: int, *, dry_run: bool) -> Compaction:
+        progress = Progress(topic.name, topic.bounds().size, quiet=args.quiet)
         try:
-            return store.compact(topic, grace, before, dry_run=dry_run, progress=progress.add)
+            return topic.compact(grace, before, dry_run=dry_run, progress=progress.add)
         finally:
             progress.end()
 
-    def compact(store: FileStore, topic: str) -> list[dict[str, Any]]:
-        before = position.begin(store, topic)
+    def compact(topic: FileTopic) -> list[dict[str, Any]]:
+        before = position.begin(topic)
         if not args.dry_run and consent.is_needed(args):
-            found = go_through(store, topic, before, dry_run=True)
+            found = go_through(topic, before, dry_run=True)
             if not found.removed:
-                return [_row(topic, found, args)]
-            consent.ask(args, _question(store, topic, before, found))
-        return [_row(topic, go_through(store, topic, before, dry_run=args.dry_run), args)]
+                return [_row(topic.name, found, args)]
+            consent.ask(args, _question(topic, before, found))
+        return [_row(topic.name, go_through(topic, before, dry_run=args.dry_run), args)]
 
-    rows = overview.rows(args, compact)
+    rows = overview.file_rows(args, compact)
     if not args.quiet:
         view.write_rows(args, _COLUMNS, rows)
     return rows.exit_code
 
 
-def _question(store: FileStore, topic: str, before: int, found: Compaction) -> str:
-    text = (
-        f"Remove {found.removed} of {view.counted(found.events, 'event')} of topic {topic} ({view.size(found.freed)})"
-    )
-    sealed = store.trimming(topic, store.bounds(topic).next).end
-    if losers := list(store.losers(topic, min(before, sealed))):
+def _question(topic: FileTopic, before: int, found: Compaction) -> str:
+    events = view.counted(found.events, "event")
+    text = f"Remove {found.removed} of {events} of topic {topic.name} ({view.size(found.freed)})"
+    sealed = topic.trimming(topic.bounds().next).end
+    if losers := list(topic.losers(min(before, sealed))):
         text += f", which {'group' if len(losers) == 1 else 'groups'} {' and '.join(losers)} may not all have handled"
     return f"{text}?"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from evtool.cli import view
 from evtool.errors import EvtoolError
-from evtool.stores import default_location, open_store
+from evtool.stores import find, open_store, settings_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from evtool.cli.argv import Args
-    from evtool.stores.file import FileStore
+    from evtool.stores.protocol import Store
 
 _SINKS = ("topic:", "file:", "exec:")
 _AGES = ("10m", "1h", "1d")
@@ -21,23 +21,25 @@ def run(args: Args) -> int:
     If topics are among the words that stand before, groups are those of these topics.
     """
     try:
-        words = _words(args.kind, open_store(default_location(), allow_network=True), args.said)
+        location, settings = find()
+        if args.kind == "settings":
+            words = _settings(location)
+        else:
+            words = _words(args.kind, open_store(location, allow_network=True, settings=settings), args.said)
     except EvtoolError:
         words = []
     view.write("".join(f"{word}\n" for word in words if word.startswith(args.word)).encode())
     return 0
 
 
-def _words(kind: str, store: FileStore, said: list[str]) -> list[str]:
+def _words(kind: str, store: Store, said: list[str]) -> list[str]:
     topics = store.topics()
     if kind == "topics":
         return topics
     if kind == "sinks":
         return [*_SINKS, *(f"topic:{topic}" for topic in topics)]
-    if kind == "settings":
-        return _settings()
     named = [topic for topic in topics if topic in said] or topics
-    groups = sorted({group for topic in named for group in store.groups(topic)})
+    groups = sorted({group for topic in named for group in store.topic(topic).groups()})
     if kind == "groups":
         return groups
     if kind == "where":
@@ -47,10 +49,9 @@ def _words(kind: str, store: FileStore, said: list[str]) -> list[str]:
     return []
 
 
-def _settings() -> list[str]:
+def _settings(location: str) -> list[str]:
     """NAME= of each setting; where its value is one of some words, with each of them."""
-    from evtool.log.settings import KNOWN
-
+    known = settings_at(location)
     return [
-        f"{name}={value}" for name, (unit, _) in KNOWN.items() for value in (unit if isinstance(unit, tuple) else ("",))
+        f"{name}={value}" for name, (unit, _) in known.items() for value in (unit if isinstance(unit, tuple) else ("",))
     ]

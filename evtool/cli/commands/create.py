@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 def run(args: Args) -> int:
     """Make the topic. Raises ConditionError if it is there already."""
     names.check_name("topic", args.topic)
-    changes = settings.parse(args.values)
+    known = home.known_settings(args)
+    changes = settings.parse(args.values, known)
     chosen = {name: value for name, value in changes.items() if value is not None}
     made = home.open_home(args, create=True).create(args.topic, chosen)
     if args.json:
-        settings.write(args, made)
+        settings.write(args, made, known)
     elif not args.quiet:
         home.note(f"created topic {args.topic}")
     return 0

@@ -28,14 +28,14 @@ def run(args: Args) -> int:
     """Write a row for each key that differs, in the order in which they changed last."""
     topic = names.check_name("topic", args.topic)
     before, after = where.parse(args.before), where.parse(args.after)
-    store = reading.open_store(args, [topic], wait=False)
-    since = before.begin(store, topic)
-    until = None if after.kind == "latest" else after.begin(store, topic)
+    place = reading.open_store(args, [topic], wait=False).topic(topic)
+    since = before.begin(place)
+    until = None if after.kind == "latest" else after.begin(place)
     if until is not None and since > until:
         raise UsageError("diff", f"{args.before} is later than {args.after}", hint="say the earlier one first")
     key = None if args.key is None else payload.encode_string(args.key)
     try:
-        for rows in _batches(_row(change, args.json) for change in store.changes(topic, since, until, key)):
+        for rows in _batches(_row(change, args.json) for change in place.changes(since, until, key)):
             view.write_rows(args, _COLUMNS, rows)
     except ValueError as error:
         raise DataError(topic, "the data of an event are damaged", hint=f"see evtool verify {topic}") from error

@@ -10,7 +10,7 @@ from evtool.cli.output import wants_color
 from evtool.cli.view import Column
 from evtool.errors import EvtoolError
 from evtool.log import names
-from evtool.stores import default_location, health
+from evtool.stores import health
 from evtool.stores.finding import ADVICE, PROBLEM, Finding
 
 TYPE_CHECKING = False
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from evtool.cli.argv import Args
-    from evtool.stores.file import FileStore
     from evtool.stores.health import Report
+    from evtool.stores.protocol import Store
 
 
 def run(args: Args) -> int:
     """Write a row for each finding; return 1 if one of them is a problem."""
     try:
-        report = health.look(default_location(), allow_network=args.allow_nfs)
+        report = health.look(home.files_location(args), allow_network=args.allow_nfs)
     except FileNotFoundError:
         report = health.Report()
     report.add(_dead_letters(args))
@@ -67,7 +67,7 @@ def _dead_letters(args: Args) -> Iterator[Finding]:
             yield Finding(ADVICE, topic, why, f"evtool dead {topic}")
 
 
-def _count_waiting(store: FileStore, topic: str) -> int:
+def _count_waiting(store: Store, topic: str) -> int:
     """The dead letters of a topic that were not sent through again."""
     dead = topic + names.DEAD_SUFFIX
     if not (names.is_name(dead) and store.has(dead)):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from evtool.cli.argv import Args
     from evtool.delivery.fanout import Server
     from evtool.delivery.rule import Rule
-    from evtool.stores.file import FileStore
+    from evtool.stores.protocol import Store
 
 
 def run(args: Args) -> int:
@@ -35,7 +35,12 @@ def run(args: Args) -> int:
     signals = Signals(reloads=args.config is not None)
     stop.listen()
     fanout = Fanout(
-        lambda: home.open_home(args, create=True), topic, drain=args.drain, stop=stop, watcher=Watcher(args)
+        lambda: home.open_home(args, create=True),
+        topic,
+        drain=args.drain,
+        stop=stop,
+        watcher=Watcher(args),
+        open_at=lambda url: home.open_location(args, url, what="--to"),
     )
     fanout.serve(chosen)
     board = Board(args, topic, fanout)
@@ -151,7 +156,7 @@ class Board:
         self._lives = os.isatty(2) and not args.quiet and not args.drain
         self._shown = 0
         self._due = 0.0
-        self._store: FileStore = home.open_home(args, create=True)
+        self._store: Store = home.open_home(args, create=True)
 
     def say(self) -> None:
         """Say how all sinks are."""
@@ -176,7 +181,7 @@ class Board:
             self._shown = 0
 
     def _lines(self) -> list[str]:
-        end = self._store.bounds(self._topic).next if self._store.has(self._topic) else 0
+        end = self._store.topic(self._topic).bounds().next if self._store.has(self._topic) else 0
         return [self._line(server, end) for server in self._fanout.servers]
 
     def _line(self, server: Server, end: int) -> str:

@@ -12,8 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from evtool.cli.argv import Args
     from evtool.cli.letters import Letter
-    from evtool.stores.file import FileStore
-    from evtool.stores.group import FileGroup
+    from evtool.stores.protocol import Group, Store
 
 
 def run(args: Args) -> int:
@@ -44,23 +43,23 @@ def run(args: Args) -> int:
     return 0 if len(good) == len(chosen) else 1
 
 
-def _can_go(store: FileStore, topic: str, letter: Letter) -> bool:
+def _can_go(store: Store, topic: str, letter: Letter) -> bool:
     """Whether there is still a group for the event, and the event; if not, that is said."""
     what = f"{topic}: offset {letter.event_offset}"
     if letter.group is None:
         border.complain(what, "was no group's", f"replay {topic} --from {letter.event_offset} -n 1 gives it out")
-    elif letter.group not in store.groups(topic):
+    elif letter.group not in store.topic(topic).groups():
         border.complain(what, f"there is no group {letter.group} any more")
-    elif store.line_at(topic, letter.event_offset) is None:
+    elif store.topic(topic).line_at(letter.event_offset) is None:
         border.complain(what, "is not in the topic any more", f"it stands in {names.dead_name(topic)} only")
     else:
         return True
     return False
 
 
-def _redrive(store: FileStore, topic: str, chosen: list[Letter]) -> None:
+def _redrive(store: Store, topic: str, chosen: list[Letter]) -> None:
     """First the groups get them again, then they are ticked off: who is killed in between may do the first twice."""
-    ticked = store.group(names.dead_name(topic), REDRIVE)
+    ticked = store.topic(names.dead_name(topic)).group(REDRIVE)
     if not ticked.try_acquire():
         raise BusyError(names.dead_name(topic), "another redrive is at work")
     try:
@@ -69,13 +68,13 @@ def _redrive(store: FileStore, topic: str, chosen: list[Letter]) -> None:
         ticked.release()
 
 
-def _call_again(store: FileStore, topic: str, chosen: list[Letter], ticked: FileGroup) -> None:
+def _call_again(store: Store, topic: str, chosen: list[Letter], ticked: Group) -> None:
     if ticked.committed is None:
         ticked.commit(0)
     by_group: dict[str, list[Letter]] = {}
     for letter in chosen:
         by_group.setdefault(str(letter.group), []).append(letter)
     for group, some in by_group.items():
-        store.call_again(topic, group, Ranges.of(sorted({letter.event_offset for letter in some})))
+        store.topic(topic).call_again(group, Ranges.of(sorted({letter.event_offset for letter in some})))
         ticked.handle(Ranges.of(letter.offset for letter in some))
     ticked.sync()

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 def run(args: Args) -> int:
     """Say what is to be done, a row a step, and do it if that is wanted."""
     names.check_name("topic", args.topic)
-    store = home.open_home(args)
-    steps = store.repair(args.topic, dry_run=True)
+    topic = home.open_files(args).topic(args.topic)
+    steps = topic.repair(dry_run=True)
     if steps and not args.dry_run:
         if not (args.yes or args.json):
             view.write_rows(args, _COLUMNS, [_row(step, done=False) for step in steps])
         consent.ask(args, f"Carry out {view.counted(len(steps), 'step')} to repair topic {args.topic}?")
-        steps = store.repair(args.topic, dry_run=False)
+        steps = topic.repair(dry_run=False)
     if not steps and not args.quiet and not args.json:
         home.note(f"{args.topic}: nothing to repair")
     elif not args.quiet:

@@ -9,7 +9,7 @@ from evtool.log import names
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from evtool.cli.argv import Args
-    from evtool.stores.file import FileStore
+    from evtool.stores.protocol import Store
 
 
 def run(args: Args) -> int:
@@ -28,25 +28,26 @@ def run(args: Args) -> int:
     if args.group is None:
         store.remove_topic(args.topic)
     else:
-        store.remove_group(args.topic, args.group, force=args.force)
+        store.topic(args.topic).remove_group(args.group, force=args.force)
     if not args.quiet:
         home.note(f"removed {what}")
     return 0
 
 
-def _what(store: FileStore, args: Args) -> str:
+def _what(store: Store, args: Args) -> str:
     """What there is to be removed. Raises NotFoundError if there is nothing."""
-    bounds = store.bounds(args.topic)
+    topic = store.topic(args.topic)
     if args.group is None:
-        events = view.counted(bounds.next - bounds.first, "event")
-        return f"topic {args.topic} with {events} and {view.counted(len(store.groups(args.topic)), 'group')}"
-    committed = store.state(args.topic, args.group).committed
+        events = view.counted(topic.bounds().count, "event")
+        return f"topic {args.topic} with {events} and {view.counted(len(topic.groups()), 'group')}"
+    committed = topic.standing(args.group).committed
     return f"group {args.group} of topic {args.topic}, which has committed offset {committed}"
 
 
-def _check_idle(store: FileStore, args: Args) -> None:
-    for group in store.groups(args.topic) if args.group is None else [args.group]:
-        if store.is_active(args.topic, group):
+def _check_idle(store: Store, args: Args) -> None:
+    topic = store.topic(args.topic)
+    for group in topic.groups() if args.group is None else [args.group]:
+        if topic.standing(group).is_active:
             raise BusyError(
                 f"{args.topic}, group {group}", "a process consumes for it", hint="end that first, or say --force"
             )

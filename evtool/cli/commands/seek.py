@@ -15,32 +15,32 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evtool.cli.argv import Args
-    from evtool.stores.file import FileStore
+    from evtool.stores.protocol import Topic
 
 
 def run(args: Args) -> int:
     """Move the group, or say what that would mean, in one row."""
     names.check_name("topic", args.topic)
     names.check_name("group", args.group)
-    store = home.open_home(args)
-    state = store.state(args.topic, args.group)
-    target = _target(store, args)
+    topic = home.open_home(args).topic(args.topic)
+    standing = topic.standing(args.group)
+    target = _target(topic, args)
     if not args.dry_run:
-        if store.is_active(args.topic, args.group) and not args.force:
+        if standing.is_active and not args.force:
             raise BusyError(
                 f"{args.topic}, group {args.group}",
                 "a process consumes for it",
                 hint="end that first, or say --force: it then goes on where you say",
             )
-        store.seek(args.topic, args.group, target)
-    bounds = store.bounds(args.topic)
+        topic.seek(args.group, target)
+    bounds = topic.bounds()
     row = {
         "topic": args.topic,
         "group": args.group,
-        "from": state.committed,
+        "from": standing.committed,
         "to": target,
-        "skipped": _between(state.committed, target, bounds.first) - _count_within(state.handled, target),
-        "repeated": _between(target, state.committed, bounds.first) + _count_within(state.handled, None, target),
+        "skipped": _between(standing.committed, target, bounds.first) - _count_within(standing.handled, target),
+        "repeated": _between(target, standing.committed, bounds.first) + _count_within(standing.handled, None, target),
         "done": not args.dry_run,
     }
     if not args.quiet:
@@ -58,14 +58,14 @@ def _count_within(handled: Any, end: int | None, start: int = 0) -> int:
     return sum(max(0, (last + 1 if end is None else min(last + 1, end)) - max(first, start)) for first, last in handled)
 
 
-def _target(store: FileStore, args: Args) -> int:
+def _target(topic: Topic, args: Args) -> int:
     try:
         position = where.parse(args.to)
     except UsageError:
         if not os.path.isfile(args.to):
             raise
         position = where.Where("offset", _from_file(args.to, args.topic, args.group))
-    return position.begin(store, args.topic)
+    return position.begin(topic)
 
 
 def _from_file(path: str, topic: str, group: str) -> int:

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 def run(args: Args) -> int:
     """Change what is to be changed; show all settings if nothing is, or if --json asks for them."""
     names.check_name("topic", args.topic)
-    changes = settings.parse(args.values)
-    store = home.open_home(args)
-    chosen = store.set(args.topic, changes) if changes else store.settings(args.topic)
+    known = home.known_settings(args)
+    changes = settings.parse(args.values, known)
+    topic = home.open_home(args).topic(args.topic)
+    chosen = topic.set(changes) if changes else topic.settings()
     if args.json or not changes:
-        settings.write(args, chosen)
+        settings.write(args, chosen, known)
     return 0

@@ -18,11 +18,11 @@ def run(args: Args) -> int:
     until = where.parse(args.at)
     output = Output(args)
     store = reading.open_store(args, [topic], wait=False)
-    end = None if until.kind == "latest" else until.begin(store, topic)
+    end = None if until.kind == "latest" else until.begin(store.topic(topic))
     if args.key is None:
-        for lines in store.newest_of_each(topic, end):
+        for lines in store.topic(topic).newest_of_each(end):
             output.deliver(lines, _ignore)
-    elif newest := store.newest_of(topic, payload.encode_string(args.key), end):
+    elif newest := store.topic(topic).newest_of(payload.encode_string(args.key), end):
         output.deliver(newest, _ignore)
     return 0
 

@@ -7,13 +7,13 @@ from evtool.delivery.feed import Feed
 from evtool.delivery.stop import Stop, Stopped
 from evtool.errors import UsageError
 from evtool.log import names
-from evtool.stores import where
+from evtool.stores import naming, where
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from evtool.cli.argv import Args
     from evtool.delivery.membership import Membership
-    from evtool.stores.file import FileStore
+    from evtool.stores.protocol import Store
 
 
 def run(args: Args) -> int:
@@ -52,17 +52,18 @@ class Subscription:
         """Consume, and begin again where a seek has moved the group in the meantime."""
         store = reading.open_store(self.args, self.patterns, wait=not self.args.drain)
         self.stop.listen()
+        self.stop.on_signal[id(store)] = lambda _number, _is_first: store.hurry()
         if self.args.group is None:
             span = reading.Span(store, self.start or where.LATEST)
             return self._consume(store, Feed(store, self.patterns, span.source, self.stop.fd), None)
         return self._consume_as_group(store)
 
-    def _consume_as_group(self, store: FileStore) -> int:
-        from evtool.stores.group import Moved
+    def _consume_as_group(self, store: Store) -> int:
+        from evtool.stores.moved import Moved
 
         membership = self._membership(store)
         try:
-            membership.acquire(store.named(self.patterns))
+            membership.acquire(naming.named(store, self.patterns))
             while True:
                 try:
                     if self.args.share:
@@ -74,7 +75,7 @@ class Subscription:
         finally:
             _take_leave(self.args, membership)
 
-    def _consume(self, store: FileStore, feed: Feed, membership: Membership | None) -> int:
+    def _consume(self, store: Store, feed: Feed, membership: Membership | None) -> int:
         if self.args.handler is not None:
             return self.handlers.run(store, feed, None if membership is None else membership.groups, self)
         from evtool.delivery.consumer import Consumer
@@ -105,9 +106,9 @@ class Subscription:
             manual.end()
         return 0
 
-    def _membership(self, store: FileStore) -> Membership:
+    def _membership(self, store: Store) -> Membership:
         from evtool.delivery.membership import Membership
-        from evtool.stores import group as groups
+        from evtool.stores import protocol
 
         args = self.args
 
@@ -123,7 +124,7 @@ class Subscription:
             on_standby=say_standby,
             on_missed=reading.say_missed,
             on_lapsed=reading.say_lapsed,
-            mode=groups.SHARED if args.share else groups.MANUAL if args.manual else groups.ALONE,
+            mode=protocol.SHARED if args.share else protocol.MANUAL if args.manual else protocol.ALONE,
             command=" ".join(args.handler or ()),
         )
 

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evtool.cli.argv import Args
-    from evtool.log.retention import Trimming
-    from evtool.stores.file import FileStore
+    from evtool.stores.protocol import Topic, Trimming
 
 
 def run(args: Args) -> int:
@@ -27,19 +26,19 @@ def run(args: Args) -> int:
         raise UsageError("trim", "--before wants to know which topics", hint="name them, or '*' for all")
     position = None if args.before is None else where.parse(args.before)
 
-    def trim(store: FileStore, topic: str) -> list[dict[str, Any]]:
-        before = None if position is None else position.begin(store, topic)
-        found = store.trimming(topic, before)
-        losers = store.losers(topic, found.end) if found.segments else {}
-        if not args.dry_run and found.segments:
+    def trim(topic: Topic) -> list[dict[str, Any]]:
+        before = None if position is None else position.begin(topic)
+        found = topic.trimming(before)
+        losers = topic.losers(found.end) if found.end > found.first else {}
+        if not args.dry_run and found.end > found.first:
             if before is not None:
-                consent.ask(args, _question(topic, found, losers))
-            found = store.trim(topic, before)
+                consent.ask(args, _question(topic.name, found, losers))
+            found = topic.trim(before)
         if not args.quiet:
             for group, count in losers.items():
                 lost = view.counted(count, "event")
-                home.note(f"{topic}: group {group} {'would lose' if args.dry_run else 'lost'} {lost}")
-        return [_row(topic, found, losers, args)] if found.segments or args.topics else []
+                home.note(f"{topic.name}: group {group} {'would lose' if args.dry_run else 'lost'} {lost}")
+        return [_row(topic.name, found, losers, args)] if found.end > found.first or args.topics else []
 
     rows = overview.rows(args, trim)
     if not args.quiet:
@@ -54,7 +53,7 @@ def _row(topic: str, found: Trimming, losers: dict[str, int], args: Args) -> dic
         "topic": topic,
         "first": found.first,
         "to": found.end,
-        "events": found.end - found.first,
+        "events": found.count,
         "segments": found.segments,
         "bytes": found.size,
         "groups": losers if args.json else (" ".join(f"{name}:{lost}" for name, lost in losers.items()) or None),
@@ -64,7 +63,7 @@ def _row(topic: str, found: Trimming, losers: dict[str, int], args: Args) -> dic
 
 def _question(topic: str, found: Trimming, losers: dict[str, int]) -> str:
     loss = f", of which {' and '.join(f'group {name} has not handled {lost}' for name, lost in losers.items())}"
-    return f"Remove {view.counted(found.end - found.first, 'event')} of topic {topic}{loss if losers else ''}?"
+    return f"Remove {view.counted(found.count, 'event')} of topic {topic}{loss if losers else ''}?"
 
 
 _COLUMNS = (

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from evtool.cli.argv import Args
     from evtool.log.check import Problem
-    from evtool.log.verify import Report
-    from evtool.stores.file import FileStore
+    from evtool.stores.protocol import Report, Topic
 
 
 def run(args: Args) -> int:
@@ -33,11 +32,11 @@ def run(args: Args) -> int:
     if since is not None and (len(args.topics) != 1 or names.is_pattern(args.topics[0])):
         raise UsageError("verify", "a seal belongs to one topic", hint="name that topic")
 
-    def look(store: FileStore, topic: str) -> list[dict[str, Any]]:
-        report = _look_at(store, topic, args)
+    def look(topic: Topic) -> list[dict[str, Any]]:
+        report = _look_at(topic, args)
         if not args.json:
-            _complain(topic, report, since)
-        return [_row(topic, report, args)]
+            _complain(topic.name, report, since)
+        return [_row(topic.name, report, args)]
 
     rows = overview.rows(args, look)
     if os.isatty(1) and not args.json:
@@ -47,10 +46,10 @@ def run(args: Args) -> int:
     return CorruptionError.exit_code if any(row["problems"] for row in rows) else rows.exit_code
 
 
-def _look_at(store: FileStore, topic: str, args: Args) -> Report:
-    progress = Progress(topic, store.size(topic), quiet=args.quiet)
+def _look_at(topic: Topic, args: Args) -> Report:
+    progress = Progress(topic.name, topic.bounds().size, quiet=args.quiet)
     try:
-        return store.verify(topic, progress.add, args.since_seal)
+        return topic.verify(progress.add, args.since_seal)
     finally:
         progress.end()
 
