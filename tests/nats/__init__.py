@@ -1,0 +1,1 @@
+"""The store on NATS JetStream, against real servers."""
