@@ -1,0 +1,34 @@
+"""The program on each store: the file log, NATS JetStream with one replica, and with three."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from evtool.stores.protocol import Capabilities
+from tests.conformance.subject import Subject
+from tests.nats.fixtures import shared
+from tests.nats.server import Cluster, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FILE = Capabilities("file", has_gapless_offsets=True, atomic_limit=None, keeps_keys_apart=True, is_local=True)
+NATS = Capabilities("nats", has_gapless_offsets=False, atomic_limit=1000, keeps_keys_apart=False, is_local=False)
+
+
+@pytest.fixture(params=["file", "nats", "nats3"])
+def evtool(request: pytest.FixtureRequest, home: Path) -> Iterator[Subject]:
+    """The real program on an empty store."""
+    subject = _subject(request.param, request, home)
+    yield subject
+    subject.close()
+
+
+def _subject(store: str, request: pytest.FixtureRequest, home: Path) -> Subject:
+    if store == "file":
+        return Subject(home, None, FILE)
+    url = shared(Server, request).url if store == "nats" else shared(Cluster, request).url
+    return Subject(home, url, NATS)

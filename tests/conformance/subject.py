@@ -1,0 +1,110 @@
+"""The real program on one of the stores, and how tests put events in and ask how things stand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from evtool.stores import open_store
+from tests.program import Program, wait_until
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from evtool.stores.protocol import Capabilities
+    from tests.program import Result
+    from tests.running import Running
+
+
+class Subject(Program):
+    """Runs evtool on a store. url: where that is; None for the file log in `home`."""
+
+    def __init__(self, home: Path, url: str | None, capabilities: Capabilities) -> None:
+        super().__init__(home)
+        self.url = url
+        self.capabilities = capabilities
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def environment(self, options: dict[str, Any]) -> dict[str, str]:
+        """The environment of a run."""
+        added = {} if self.url is None else {"EVTOOL_STORE": self.url}
+        return {**super().environment({}), **added, **options.pop("env", {})}
+
+    def start(self, *arguments: str | bytes, **options: Any) -> subprocess.Popen[bytes]:
+        """Start it, with pipes for all three streams, and return at once."""
+        self._started.append(super().start(*arguments, **options))
+        return self._started[-1]
+
+    def close(self) -> None:
+        """Leave nothing behind that was started, however the test has ended."""
+        for process in self._started:
+            process.kill()
+            with process:
+                pass
+
+    def put(self, topic: str, *arguments: str, input: str = "") -> list[int]:
+        """Append to a topic, by arguments or standard input; return the offsets that were acknowledged."""
+        result = self("append", topic, *arguments, "--offsets", input=input)
+        assert (result.code, result.err) == (0, ""), result
+        return [int(line) for line in result.lines]
+
+    def data(self, topic: str, *options: str) -> list[str]:
+        """The data of all events of a topic, or of those that the options leave."""
+        result = self("replay", topic, "--data", *options)
+        assert (result.code, result.err) == (0, ""), result
+        return result.lines
+
+    def row(self, topic: str = "t", group: str = "g") -> dict[str, Any]:
+        """How a group stands; empty if there is none."""
+        rows = self("groups", topic, "--json").events
+        return next((row for row in rows if row["group"] == group), {})
+
+    def committed(self, topic: str = "t", group: str = "g") -> int | None:
+        """The committed offset of a group."""
+        found: int | None = self.row(topic, group).get("committed")
+        return found
+
+    def handled(self, topic: str = "t", group: str = "g") -> int:
+        """How many events above its committed offset a group is known to have handled, whoever comes next."""
+        store = open_store(self.url or str(self.home))
+        try:
+            return store.topic(topic).standing(group).handled.count()
+        finally:
+            store.close()
+
+    def await_committed(self, offset: int, topic: str = "t", group: str = "g") -> None:
+        """Wait until a group has committed just this."""
+        wait_until(lambda: self.committed(topic, group) == offset, f"{group} to commit {offset}")
+
+    def await_active(self, topic: str = "t", group: str = "g") -> None:
+        """Wait until a process consumes for a group."""
+        wait_until(lambda: self.row(topic, group).get("active"), f"somebody to consume for {group}")
+
+
+def succeed(result: Result) -> Result:
+    """A run that went well and complained of nothing."""
+    assert (result.code, result.err) == (0, ""), result
+    return result
+
+
+def await_live(evtool: Subject, follower: Running, topic: str = "t") -> None:
+    """Append `"beat"` until the follower gives something out: from then on it misses nothing."""
+    wait_until(lambda: evtool.put(topic, '"beat"') and follower.out, "the follower to give out a beat")
+
+
+def await_lines(running: Running, count: int) -> list[str]:
+    """Wait until so many lines, or more, were given out; return them, each with its newline."""
+    await_that(running, lambda: running.out.count("\n") >= count, f"{count} lines")
+    return running.out.splitlines(keepends=True)
+
+
+def await_that(running: Running, condition: Callable[[], object], what: str) -> None:
+    """Wait until this holds of a program that runs; fail at once if it has ended."""
+    wait_until(lambda: condition() or running.process.poll() is not None, what)
+    assert condition(), f"ended with {running.process.poll()} before {what}: {running.out[-500:]!r} {running.err!r}"
+
+
+def numbered(count: int, first: int = 0) -> str:
+    """Lines of standard input: so many numbers."""
+    return "".join(f"{number}\n" for number in range(first, first + count))
