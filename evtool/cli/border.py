@@ -9,6 +9,7 @@ from evtool.errors import EvtoolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from evtool.cli.argv import Args
@@ -30,8 +31,24 @@ class Ended(Exception):
         self.signal_number = signal_number
 
 
+_at_end: list[Callable[[], None]] = []
+
+
+def at_end(call: Callable[[], None]) -> None:
+    """Let this be done when the command has ended, however it did."""
+    _at_end.append(call)
+
+
 def run(args: Args) -> int:
     """Run a command and return its exit code, 128 + N if signal N ended it."""
+    try:
+        return _run(args)
+    finally:
+        while _at_end:
+            _at_end.pop()()
+
+
+def _run(args: Args) -> int:
     try:
         return int(_command(args.command)(args))
     except EvtoolError as error:

@@ -34,7 +34,10 @@ def open_location(
         _check_said(what, location)
     location, settings = find(location, creds)
     notify = None if args.__dict__.get("quiet") else note
-    return open_store(location, create=create, allow_network=args.allow_nfs, notify=notify, settings=settings)
+    store = open_store(location, create=create, allow_network=args.allow_nfs, notify=notify, settings=settings)
+    if location.startswith(NATS):
+        border.at_end(store.close)
+    return store
 
 
 def open_files(args: Args, *, create: bool = False) -> FileStore:

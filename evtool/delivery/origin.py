@@ -109,19 +109,20 @@ class Way:
     def _mark_one(self, offset: bytes, moment: bytes, head: bytes, data: bytes) -> bytes | None:
         """One event with its mark; None if it comes from where it would go."""
         said = b"," + head
+        hop = _hop(_value(said, _VIA) or b"")
         is_given = any(name in said for name in _GIVEN)
-        if is_given and (self._returns in said or self._has_come_from_there(said)):
+        if is_given and (self._returns in said or (hop is not None and self._begins_there(hop[1]))):
             return None
-        if is_given or not self._is_plain:
-            head = _without_via(head)
+        if self._is_plain and not is_given and hop is None:
+            return self._origin + _ORIGIN % (offset, moment, head, data)
+        head = _without_via(head)
         if not is_given:
             head = self._origin + _ORIGIN % (offset, moment, head, b"")
-        return head + data if self._is_plain and not is_given else b'%b%b",%b%b' % (self._via, offset, head, data)
+        return b'%b%b",%b%b' % (self._via, offset, head, data)
 
-    def _has_come_from_there(self, head: bytes) -> bool:
-        """Whether the last way that the event went began where this one ends."""
-        hop = _hop(_value(head, _VIA) or b"")
-        return hop is not None and (hop[1] == self._destination or hop[1].startswith(self._destination + b"-"))
+    def _begins_there(self, mark: bytes) -> bool:
+        """Whether this is the mark of a way that begins where ours ends."""
+        return mark == self._destination or mark.startswith(self._destination + b"-")
 
     # At the destination
 

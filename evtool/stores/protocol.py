@@ -63,6 +63,9 @@ if TYPE_CHECKING:
             wake: a descriptor that ends a wait when it can be read.
             """
 
+        def persist(self) -> None:
+            """Wait from now on for what does not answer as long as it takes, and say so: who follows has time."""
+
         def hurry(self) -> None:
             """The program was told to stop: wait no longer than a moment for what does not answer."""
 

@@ -10,11 +10,13 @@ from evtool.stores.nats.address import parse
 from evtool.stores.nats.connection import Connection
 from evtool.stores.nats.group import ALONE, NatsGroup
 from evtool.stores.nats.topic import NatsTopic
+from tests.program import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from evtool.stores.nats.reading import GroupReader
+    from evtool.stores.nats.share import NatsShare
     from tests.nats.server import Cluster, Server
 
 
@@ -61,6 +63,47 @@ def read_all(reader: GroupReader) -> list[int]:
     while lines := reader.read():
         offsets += offsets_of(lines)
     return offsets
+
+
+def read_until(reader: GroupReader, count: int) -> list[int]:
+    """The offsets of the next events, once there are so many."""
+    offsets: list[int] = []
+
+    def look() -> bool:
+        offsets.extend(offsets_of(reader.read()))
+        return len(offsets) >= count
+
+    wait_until(look, f"{count} events")
+    return offsets
+
+
+def take_until(share: NatsShare, count: int, while_waiting: Callable[[], object] = lambda: None) -> list[int]:
+    """The offsets of what is leased, once that are so many; not sorted."""
+    offsets: list[int] = []
+
+    def look() -> bool:
+        offsets.extend(line.offset_of(text) for text in share.take(10_000))
+        while_waiting()
+        return len(offsets) >= count
+
+    wait_until(look, f"{count} events to lease")
+    return offsets
+
+
+def hear_again(group: NatsGroup) -> str:
+    """What is to come again, once the group has heard of it."""
+
+    def look() -> bool:
+        group.look()
+        return bool(group.state.again)
+
+    wait_until(look, "something that is to come again")
+    return str(group.state.again)
+
+
+def hear_notice(group: NatsGroup) -> None:
+    """Return once something was noted that its next use will tell."""
+    wait_until(lambda: group.seat.notice, "a notice")
 
 
 @contextlib.contextmanager

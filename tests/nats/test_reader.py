@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -422,6 +423,27 @@ def test_a_server_that_stays_away_is_told(
     server.kill()
     with pytest.raises(Unanswered):
         read_all(reader)
+
+
+@pytest.mark.parametrize("how", ["kill", "suspend"])
+def test_who_is_in_a_hurry_does_not_wait_for_a_server(
+    own_server: Callable[..., Server], connected: Callable[..., Connection], how: str
+) -> None:
+    """When a signal has come, reading that waits for an answer ends soon, long before its patience does."""
+    server = own_server()
+    connection = connected(server)
+    fill(connection, "orders", 20_000)
+    reader = NatsReader(connection, "orders", 0)
+    reader.read(1)
+    getattr(server, how)()
+    hurry = threading.Timer(1, connection.hurry)
+    hurry.start()
+    start = time.monotonic()
+    with pytest.raises(Unanswered):
+        read_all(reader)
+    assert time.monotonic() - start < 10
+    if how == "suspend":
+        server.resume()
 
 
 def test_a_server_that_stands_still_is_waited_for(

@@ -14,7 +14,7 @@ from evtool.log import line
 from evtool.log.ranges import Ranges
 from evtool.stores.moved import Moved
 from evtool.stores.nats.group import SHARED, NatsGroup
-from tests.nats.consuming import Client, clients
+from tests.nats.consuming import Client, clients, hear_again, hear_notice, take_until
 from tests.program import wait_until
 
 if TYPE_CHECKING:
@@ -158,9 +158,7 @@ def test_what_is_left_another_has_at_once(two: list[Client]) -> None:
     first.leave()
     first.group.sync()
     first.group.release()
-    got: list[int] = []
-    wait_until(lambda: got.extend(take(second)) or len(got) >= 8)
-    assert sorted(got) == [0, 1, *range(4, 10)]
+    assert sorted(take_until(second, 8)) == [0, 1, *range(4, 10)]
 
 
 def test_what_a_killed_member_had_comes_when_its_lease_is_over(server: Server) -> None:
@@ -172,9 +170,7 @@ def test_what_a_killed_member_had_comes_when_its_lease_is_over(server: Server) -
         assert take(share) == [6, 7, 8, 9]
         process.kill()
         process.communicate()
-        got: list[int] = []
-        wait_until(lambda: got.extend(take(share)) or share.renew(Ranges([(6, 9)])) or len(got) >= 6)
-        assert sorted(got) == list(range(6))
+        assert sorted(take_until(share, 6, lambda: share.renew(Ranges([(6, 9)])))) == list(range(6))
         assert not share.handle(Ranges([(0, 9)]))
         share.group.sync()
         assert take(share) == []
@@ -211,8 +207,7 @@ def test_a_lease_holds_as_long_as_it_is_renewed(two: list[Client]) -> None:
 
     wait_until(renewed)
     assert got == []
-    wait_until(lambda: got.extend(take(second)) or second.renew(Ranges([(2, 3)])) or len(got) >= 2)
-    assert sorted(got) == [0, 1]
+    assert sorted(take_until(second, 2, lambda: second.renew(Ranges([(2, 3)])))) == [0, 1]
     assert str(first.handle(Ranges([(0, 1)]))) == "0-1"
     first.group.sync()
     assert ack_state(one) == (0, 4)
@@ -301,7 +296,7 @@ def test_a_seek_moves_all_members(two: list[Client]) -> None:
     first.group.sync()
     other.topic.seek("g", 5)
     for share in (first, second):
-        wait_until(lambda share=share: share.group.seat.notice)  # type: ignore[misc]
+        hear_notice(share.group)
         with pytest.raises(Moved):
             take(share)
         with pytest.raises(Moved):
@@ -347,8 +342,8 @@ def test_what_is_called_again_one_member_gets(two: list[Client]) -> None:
     first.group.sync()
     assert one.topic.standing("g").lag == 0
     other.topic.call_again("g", Ranges([(3, 5), (9, 9)]))
-    wait_until(lambda: first.group.look() or first.group.state.again)
-    wait_until(lambda: second.group.look() or second.group.state.again)
+    hear_again(first.group)
+    hear_again(second.group)
     assert take(first, 3) == [3, 4, 5]
     assert take(second) == [9]
     assert take(second) == []
@@ -358,9 +353,7 @@ def test_what_is_called_again_one_member_gets(two: list[Client]) -> None:
     assert not first.handle(Ranges([(4, 4)]))
     first.leave()
     first.group.release()
-    got: list[int] = []
-    wait_until(lambda: got.extend(take(second)) or len(got) >= 2)
-    assert got == [3, 5]
+    assert take_until(second, 2) == [3, 5]
     assert not second.handle(Ranges([(3, 3), (5, 5)]))
     assert take(second) == []
     assert second.is_drained
@@ -376,12 +369,10 @@ def test_what_comes_again_and_a_killed_member_had_is_not_lost(
     first, second = share_of(one), share_of(other, seconds=0.05)
     first.handle(Ranges.of(take(first)))
     other.topic.call_again("g", Ranges([(3, 5)]))
-    wait_until(lambda: first.group.look() or first.group.state.again)
+    hear_again(first.group)
     assert take(first) == [3, 4, 5]
     one.connection.close()
-    got: list[int] = []
-    wait_until(lambda: got.extend(take(second)) or len(got) >= 3)
-    assert got == [3, 4, 5]
+    assert take_until(second, 3) == [3, 4, 5]
 
 
 def test_what_comes_again_and_is_not_there_is_handled(two: list[Client]) -> None:
@@ -392,7 +383,7 @@ def test_what_comes_again_and_is_not_there_is_handled(two: list[Client]) -> None
     share.handle(Ranges.of(take(share)))
     other.topic.trim(10)
     other.topic.call_again("g", Ranges([(3, 3), (12, 12)]))
-    wait_until(lambda: share.group.look() or share.group.state.again)
+    hear_again(share.group)
     assert take(share) == [12]
     share.handle(Ranges([(12, 12)]))
     assert take(share) == []
@@ -409,12 +400,8 @@ def test_a_topic_that_is_removed_ends_its_members(two: list[Client], server: Ser
     with server.wire() as wire:
         wire.api("STREAM.DELETE.evtool_t")
 
-    def fails() -> bool:
-        with pytest.raises(NotFoundError, match=r"t: (the topic was removed|no such topic)"):
-            wait_until(lambda: take(share, 100) and False)
-        return True
-
-    assert fails()
+    with pytest.raises(NotFoundError, match=r"t: (the topic was removed|no such topic)"):
+        take_until(share, 100)
     share.group.release()
 
 
@@ -533,9 +520,7 @@ def test_a_server_that_was_started_anew_is_asked_again(own_server: Callable[...,
         mine = take(share, 40)
         server.kill()
         server.start()
-        rest: list[int] = []
-        wait_until(lambda: rest.extend(take(share)) or len(rest) >= 60)
-        assert sorted(mine + rest) == list(range(100))
+        assert sorted(mine + take_until(share, 60)) == list(range(100))
         assert not share.handle(Ranges([(0, 99)]))
         share.group.sync()
         assert ack_state(one) == (100, 0)

@@ -32,6 +32,8 @@ def run(args: Args) -> int:
 
         deliver = Pace(args.speed, reading.seconds(args.max_gap), output.deliver).deliver
     store = reading.open_store(args, patterns, wait=args.follow)
+    if args.follow:
+        store.persist()
     selection = reading.selection(args)
     span = reading.Span(store, start, until)
     feed = reading.feed(store, patterns, span)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from evtool.cli import border, home, reading
 from evtool.delivery.feed import Feed
 from evtool.delivery.stop import Stop, Stopped
-from evtool.errors import UsageError
+from evtool.errors import BusyError, UsageError
 from evtool.log import names
 from evtool.stores import naming, where
 
@@ -23,6 +23,10 @@ def run(args: Args) -> int:
         return subscription.run()
     except Stopped:
         raise border.Ended(subscription.stop.signal_number or border.SIGTERM) from None
+    except BusyError:  # a server that does not answer, and is not waited for any more
+        if subscription.stop.signal_number is None:
+            raise
+        raise border.Ended(subscription.stop.signal_number) from None
 
 
 class Subscription:
@@ -51,6 +55,8 @@ class Subscription:
     def run(self) -> int:
         """Consume, and begin again where a seek has moved the group in the meantime."""
         store = reading.open_store(self.args, self.patterns, wait=not self.args.drain)
+        if not self.args.drain:
+            store.persist()
         self.stop.listen()
         self.stop.on_signal[id(store)] = lambda _number, _is_first: store.hurry()
         if self.args.group is None:

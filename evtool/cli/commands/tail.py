@@ -31,6 +31,7 @@ def run(args: Args) -> int:
     if newest:
         output.deliver(newest, lambda _: None)
     if args.follow:
+        store.persist()
         Consumer(feed, output.deliver, selection, follow=True, timeout=timeout).run()
     return 0
 

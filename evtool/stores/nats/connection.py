@@ -6,6 +6,7 @@ What is said here in the main thread works in any thread but the loop's own.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import threading
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 _NOT_ENABLED = (10039, 10076)
 _WILL_PASS = (10004, 10007, 10008, 10009)  # no leader yet
-_FIRST_TRY, _LONGEST_TRY = 2.0, 8.0  # seconds that an answer of JetStream may take before we ask again
+_FIRST_TRY, _LONGEST_TRY = 1.0, 2.0  # seconds that an answer of JetStream may take before we ask again
+_TELL_SECONDS = 5.0  # without a connection, until somebody who waits for ever is told
 _SECONDS_WITHOUT_JETSTREAM = 0.5  # nobody answers for so long: it is not that a leader is missing
 _CLOSE_SECONDS = 2.0
 _LOOK_SECONDS = 0.25  # between two looks whether we are in a hurry
@@ -97,15 +99,21 @@ class NoResponders(BusyError):
 class Connection:
     """A connection to the cluster at `address`, made anew by itself whenever it breaks.
 
+    notify: called, in the loop's thread, with what somebody should know who waits for ever.
+    patience: for how many seconds an answer is waited for if nobody says how long.
     signal: set when it broke or is there again, and by whoever has news for the store's main thread.
     client: nats-py's, for use in the loop's thread only.
 
     Raises UnreachableError if no server answers within 2 s, ConfigurationError if one refuses us.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, notify: Callable[[str], None] | None = None) -> None:
         self.address = address
+        self.patience = 30.0
         self.signal = Signal()
+        self.is_hurried = False
+        self._notify = notify
+        self._told: asyncio.TimerHandle | None = None
         self.client: Client = None  # type: ignore[assignment]  # until we are connected, before anybody can ask
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(self._on_defect)
@@ -116,7 +124,6 @@ class Connection:
         self._lost: list[Callable[[], None]] = []
         self._closing: list[Callable[[], Coroutine[Any, Any, object]]] = []
         self._refusals = 0
-        self._is_hurried = False
         self._process = os.getpid()
         self._prefix = f"$JS.{address.domain}.API." if address.domain else "$JS.API."
         self._thread = threading.Thread(target=self._serve, name="evtool-nats", daemon=True)
@@ -151,13 +158,15 @@ class Connection:
             raise Unanswered(self.address.shown, "the connection was closed")
         return asyncio.run_coroutine_threadsafe(self._guarded(coroutine), self.loop)
 
-    def call(self, verb: str, body: Mapping[str, Any] | None = None, *, patience: float = 30.0) -> dict[str, Any]:
+    def call(
+        self, verb: str, body: Mapping[str, Any] | None = None, *, patience: float | None = None
+    ) -> dict[str, Any]:
         """The same as `api`, waited for."""
         return self.run(self.api(verb, body, patience=patience))
 
     def hurry(self) -> None:
         """Let nobody wait for long any more for a server that does not answer. May be said by a signal's handler."""
-        self._is_hurried = True
+        self.is_hurried = True
 
     def close(self) -> None:
         """Send what is still to be sent, within a short time, and end the connection."""
@@ -197,14 +206,19 @@ class Connection:
             raise NoResponders(self.address.shown, f"nobody answers on {subject}")
         return answer
 
-    async def api(self, verb: str, body: Mapping[str, Any] | None = None, *, patience: float = 30.0) -> dict[str, Any]:
+    async def api(
+        self, verb: str, body: Mapping[str, Any] | None = None, *, patience: float | None = None
+    ) -> dict[str, Any]:
         """JetStream's answer to `verb`, such as STREAM.INFO.name. Asks again until `patience` seconds are over.
+
+        Without a number these are those of the connection.
 
         Raises ApiError, Unanswered, NoResponders, ConfigurationError.
         """
         subject, payload = self.subject_of_api(verb), orjson.dumps(body) if body else b""
         start = self.loop.time()
-        deadline = start + patience
+        seconds_in_all = self.patience if patience is None else patience
+        deadline = start + seconds_in_all
         seconds, wait = _FIRST_TRY, 0.05
         while True:
             left = deadline - self.loop.time()
@@ -213,8 +227,8 @@ class Connection:
                 return self._result(verb, answer)
             except (ApiError, NoResponders, Unanswered) as error:
                 self._check_will_pass(error, self.loop.time() - start)
-                if self._is_hurried or self.loop.time() + wait >= deadline:
-                    raise self._unanswered(patience) if isinstance(error, Unanswered) else error from None
+                if self.is_hurried or self.loop.time() + wait >= deadline:
+                    raise self._unanswered(seconds_in_all) if isinstance(error, Unanswered) else error from None
             await asyncio.sleep(wait)
             seconds, wait = min(2 * seconds, _LONGEST_TRY), min(2 * wait, 0.5)
 
@@ -222,12 +236,13 @@ class Connection:
         """The subject on which JetStream takes `verb`."""
         return self._prefix + verb
 
-    async def connected(self, timeout: float) -> None:
-        """Return as soon as there is a connection. Raises Unanswered after so many seconds."""
+    async def connected(self, timeout: float | None = None) -> None:
+        """Return as soon as there is a connection. Raises Unanswered after so many seconds, or our patience."""
+        timeout = self.patience if timeout is None else timeout
         deadline = self.loop.time() + timeout
         while not self._up.is_set():
             left = deadline - self.loop.time()
-            if left <= 0 or self._is_hurried:
+            if left <= 0 or self.is_hurried:
                 raise self._unanswered(timeout)
             try:
                 async with asyncio.timeout(min(left, _LOOK_SECONDS)):
@@ -301,7 +316,7 @@ class Connection:
 
     def _unanswered(self, seconds: float) -> Unanswered:
         why = "no answer" if self._up.is_set() else "not connected to any server"
-        return Unanswered(self.address.shown, f"{why} for {seconds:.3g} s")
+        return Unanswered(self.address.shown, f"{why} for {seconds:.3g} s" if seconds < math.inf else why)
 
     async def _on_answer(self, message: Msg) -> None:
         waiting = self._pending.get(message.subject.rpartition(".")[2])
@@ -311,6 +326,8 @@ class Connection:
     async def on_down(self) -> None:
         """The connection is lost: there will be no answer to what was asked."""
         self._up.clear()
+        if self._notify is not None and self._told is None:
+            self._told = self.loop.call_later(_TELL_SECONDS, self._tell)
         for _, future in self._pending.values():
             if not future.done():
                 future.set_exception(
@@ -323,6 +340,11 @@ class Connection:
         self._refusals = 0
         self.client.options["reconnect_time_wait"] = clients.SHORTEST_WAIT
         self._up.set()
+        if self._told is not None:
+            self._told.cancel()
+            if self._told.when() <= self.loop.time():
+                self._say("the server answers again")
+            self._told = None
         for call in list(self._lost):
             call()
         self.signal.set()
@@ -341,6 +363,13 @@ class Connection:
         if not self._up.is_set():
             wait = self.client.options["reconnect_time_wait"]
             self.client.options["reconnect_time_wait"] = min(1.5 * wait, clients.LONGEST_WAIT)
+
+    def _tell(self) -> None:
+        self._say("no server answers; trying again")
+
+    def _say(self, what: str) -> None:
+        if self._notify is not None and self.patience == math.inf:
+            self._notify(f"{self.address.shown}: {what}")
 
     def _on_denied(self, text: str) -> None:
         """Let those who asked know; if nobody did, what we do all the time is denied, and all else is in vain."""

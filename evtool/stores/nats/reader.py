@@ -32,7 +32,7 @@ _IDLE_SECONDS = 30  # after which the server forgets a consumer of which nobody 
 PATIENCE = 30.0  # seconds without an answer until that is an error
 _STALL_SECONDS = 0.5  # nothing has come for so long although something should: see why
 _LOOK_SECONDS = 1.0
-_FIRST_TRY, _LONGEST_TRY = 1.5, 8.0  # seconds that it may take to make a consumer before we try another one
+_FIRST_TRY, _LONGEST_TRY = 1.5, 3.0  # seconds that it may take to make a consumer before we try another one
 _PAUSE_SECONDS = 0.2  # between two consumers that brought nothing
 
 
@@ -161,6 +161,8 @@ class NatsReader:
                 return
             first = self._ask(f"STREAM.INFO.{self._stream}")["state"]["first_seq"] - 1
         except Unanswered:  # we know no more than before
+            if self._connection.is_hurried:
+                raise
             return
         except ApiError as error:
             if error.number not in (stream.NO_CONSUMER, stream.NO_STREAM):
@@ -241,7 +243,7 @@ class NatsReader:
             try:
                 return await self._connection.api(verb, self._wanted(), patience=min(seconds, left))
             except Unanswered:
-                if left <= seconds:
+                if left <= seconds or self._connection.is_hurried:
                     raise
             seconds = min(2 * seconds, _LONGEST_TRY)
 

@@ -119,14 +119,16 @@ class GroupReader:
     def _lines_of(self, messages: Messages) -> bytes:
         """The lines of what was delivered, as far as nothing is missing before it, and was not given out before."""
         block = Block(messages)
-        end = self._run_of(block.consumer_seqs)
+        first = self._taken + 1
+        end = _length_of_run(block.consumer_seqs, first)
         self._taken += end
         self._pending = block.pending
-        lines = b""
-        if end:
-            lines = self._news_of(block, messages[:end])
+        lines = self._news_of(block, messages[:end]) if end else b""
         if end < len(messages):
-            self._restart()
+            if block.consumer_seqs[end] < first + end:
+                self._follow_consumer()
+            else:
+                self._restart()
         return lines
 
     def _news_of(self, block: Block, messages: Messages) -> bytes:
@@ -145,16 +147,6 @@ class GroupReader:
             group.held.add([one - 1 for one in block.stream_seqs[: len(messages)]], [reply for _, reply in messages])
             group.mark = [sequences[-1] - 1, place_of(messages[-1][1]).time_ns]
         return block.lines(0, len(messages))
-
-    def _run_of(self, numbers: list[int]) -> int:
-        """How many of these deliveries follow one another. Raises Moved if somebody has put the consumer back."""
-        first = self._taken + 1
-        if numbers == list(range(first, first + len(numbers))):
-            return len(numbers)
-        end = next(count for count, number in enumerate(numbers) if number != first + count)
-        if numbers[end] < first + end:
-            self._follow_consumer()
-        return end
 
     def _is_all_new(self, sequences: list[int]) -> bool:
         """Whether none of these was given out or handled before."""
@@ -241,9 +233,14 @@ class GroupReader:
         self._group.check()
 
     def _follow_consumer(self) -> None:
-        """Somebody has put the consumer elsewhere: raise Moved."""
-        self._group.connection.run(self._group.seat.follow_consumer())
-        self._group.check()
+        """The consumer is not where it was: raise Moved, unless its server has forgotten what it had delivered."""
+        group = self._group
+        group.connection.run(group.seat.look())
+        group.check()
+        if self._pull.failure is None:
+            group.connection.run(group.seat.follow_consumer())
+            group.check()
+        self._restart()
 
     def _restart(self) -> None:
         """Have everything that is not handled delivered again, in order."""
@@ -273,6 +270,13 @@ class GroupReader:
     def _new_pull(self) -> Pull:
         group = self._group
         return Pull(group.connection, group.consumer.stream, group.consumer.name, is_ordered=True)
+
+
+def _length_of_run(numbers: list[int], first: int) -> int:
+    """How many of these follow one another, from `first` on."""
+    if numbers == list(range(first, first + len(numbers))):
+        return len(numbers)
+    return next(count for count, number in enumerate(numbers) if number != first + count)
 
 
 async def _tell_of_removal(seat: Seat) -> None:

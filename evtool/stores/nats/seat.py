@@ -34,6 +34,7 @@ MOVED, SEIZED, REMOVED = "moved", "seized", "removed"
 _PACE_SECONDS = 60.0
 _FOLLOW_SECONDS = 1.0  # that a seek has to put the consumer where it is to be, before a member that shares does it
 _LOOK_SECONDS = 0.02
+_LOOKS = (0.0, 0.005, 0.02, 0.1, 0.5)  # seconds to wait before each
 
 
 class Progress:
@@ -187,7 +188,7 @@ class Seat:
 
         await self._register.update(self._topic, self._group, change)
 
-    async def look(self) -> None:
+    async def look(self) -> Record:
         """Read the record, and note what it says."""
         record, version = await self._register.read(self._topic, self._group)
         if version == 0 or record.is_removed:
@@ -197,8 +198,9 @@ class Seat:
         elif not is_in(record, self.member, self.mode):  # given up, as we gave no sign of life
             self.note(MOVED if self.mode == SHARED and not record.holder else SEIZED)
         else:
-            self.again, self._known_again = record.again, str(record.again)
+            self.again, self._known_again = Ranges(record.again), str(record.again)
             self._connection.signal.set()
+        return record
 
     async def put_back(self, offset: int) -> int | None:
         """Let the consumer deliver anew, from an offset on; how many events there are, or None if we have lost it."""
@@ -240,15 +242,21 @@ class Seat:
         return self._is_in and record.seeks == self._seeks and is_in(record, self.member, self.mode)
 
     async def _on_record(self, message: Msg) -> None:
-        """Somebody has published a record, and it may not have been taken: look, unless it says nothing new."""
-        if not self._is_in:
-            return
+        """Somebody has published a record: look, unless it says nothing new.
+
+        We hear of it before it is stored, if it is at all, so we may have to look for it more than once.
+        """
         try:
-            record = Record(orjson.loads(message.data))
+            said = Record(orjson.loads(message.data))
         except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
             return
-        if record.is_removed or not self._is_ours(record) or str(record.again) != self._known_again:
-            await self.look()
+        for seconds in _LOOKS:
+            is_news = said.is_removed or not self._is_ours(said) or str(said.again) != self._known_again
+            if not self._is_in or not is_news:
+                return
+            await asyncio.sleep(seconds)
+            if (await self.look()).encode() == said.encode():
+                return
 
     def _on_reconnect(self) -> None:
         if self._is_in:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from evtool.errors import NotFoundError
 from evtool.log.names import check_name
 from evtool.log.settings import CONSUMED
@@ -33,13 +35,15 @@ class NatsStore:
     def __init__(self, address: Address, notify: Callable[[str], None] | None = None) -> None:
         self.address = address
         self._notify = notify
+        self._persists = False
         self._connected: Connection | None = None
 
     @property
     def connection(self) -> Connection:
         """The connection. Raises UnreachableError or ConfigurationError if there can be none."""
         if self._connected is None:
-            self._connected = Connection(self.address)
+            self._connected = Connection(self.address, self._notify)
+            self._be_patient()
         return self._connected
 
     @property
@@ -116,6 +120,15 @@ class NatsStore:
         from evtool.stores.nats.watch import NatsWatch
 
         return NatsWatch(self.connection, topics, wake, new_topics=new_topics)
+
+    def persist(self) -> None:
+        """Wait from now on for a server that does not answer as long as it takes, and say so."""
+        self._persists = True
+        self._be_patient()
+
+    def _be_patient(self) -> None:
+        if self._persists and self._connected is not None:
+            self._connected.patience = math.inf
 
     def hurry(self) -> None:
         """Let nobody wait for long any more for a server that does not answer."""
