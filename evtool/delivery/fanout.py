@@ -140,6 +140,7 @@ class Server:
         self.thread = threading.Thread(target=self._serve, name=rule.name, daemon=True)
         self._open_store = store
         self._open_at = open_at
+        self._store: Store | None = None
         self._far_store: Store | None = None
         self._topic = topic
         self._drain = drain
@@ -155,7 +156,16 @@ class Server:
                 self.committed = state[0].committed
 
     def _serve(self) -> None:
-        """Serve the sink, beginning again after each failure unless this is a drain."""
+        """Serve the sink to the end."""
+        try:
+            self._try_again_and_again()
+        finally:
+            for store in (self._store, self._far_store):
+                if store is not None:
+                    store.close()
+
+    def _try_again_and_again(self) -> None:
+        """Begin again after each failure unless this is a drain."""
         delay = _RETRY_SECONDS[0]
         while True:
             began = time.monotonic()
@@ -185,7 +195,7 @@ class Server:
         self._watcher.failed(self.rule, error)
 
     def _consume(self) -> None:
-        store = self._open_store()
+        store = self._store = self._store or self._opened()
         rule = self.rule
         self._membership = membership = Membership(
             store,
@@ -209,6 +219,14 @@ class Server:
         finally:
             self.committed = membership.committed().get(self._topic, 0)
             membership.leave()
+
+    def _opened(self) -> Store:
+        """A store of our own: each thread has one, for as long as it lives."""
+        store = self._open_store()
+        if not self._drain:
+            store.persist()
+        self.stop.on_signal[id(store)] = lambda _number, _is_first: store.hurry()
+        return store
 
     def _stand_by(self) -> None:
         self.doing = "standing by"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from evtool.errors import NotFoundError
 from evtool.stores import open_store
 from tests.program import Program, wait_until
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from evtool.stores.protocol import Capabilities
+    from evtool.stores.protocol import Capabilities, Standing, Store
     from tests.program import Result
     from tests.running import Running
 
@@ -25,6 +26,7 @@ class Subject(Program):
         self.url = url
         self.capabilities = capabilities
         self._started: list[subprocess.Popen[bytes]] = []
+        self._store: Store | None = None
 
     def environment(self, options: dict[str, Any]) -> dict[str, str]:
         """The environment of a run."""
@@ -42,6 +44,8 @@ class Subject(Program):
             process.kill()
             with process:
                 pass
+        if self._store is not None:
+            self._store.close()
 
     def put(self, topic: str, *arguments: str, input: str = "") -> list[int]:
         """Append to a topic, by arguments or standard input; return the offsets that were acknowledged."""
@@ -65,21 +69,28 @@ class Subject(Program):
         found: int | None = self.row(topic, group).get("committed")
         return found
 
-    def handled(self, topic: str = "t", group: str = "g") -> int:
-        """How many events above its committed offset a group is known to have handled, whoever comes next."""
-        store = open_store(self.url or str(self.home))
+    def standing(self, topic: str = "t", group: str = "g") -> Standing | None:
+        """How a group stands, by the store itself, which costs no process: for what is asked again and again."""
+        if self._store is None:
+            self._store = open_store(self.url or str(self.home), create=True)
         try:
-            return store.topic(topic).standing(group).handled.count()
-        finally:
-            store.close()
+            return self._store.topic(topic).standing(group)
+        except NotFoundError:
+            return None
 
     def await_committed(self, offset: int, topic: str = "t", group: str = "g") -> None:
         """Wait until a group has committed just this."""
-        wait_until(lambda: self.committed(topic, group) == offset, f"{group} to commit {offset}")
+        self.await_standing(lambda standing: standing.committed == offset, f"{group} to commit {offset}", topic, group)
 
     def await_active(self, topic: str = "t", group: str = "g") -> None:
         """Wait until a process consumes for a group."""
-        wait_until(lambda: self.row(topic, group).get("active"), f"somebody to consume for {group}")
+        self.await_standing(lambda standing: standing.is_active, f"somebody to consume for {group}", topic, group)
+
+    def await_standing(
+        self, condition: Callable[[Standing], object], what: str, topic: str = "t", group: str = "g"
+    ) -> None:
+        """Wait until a group is there and this holds of it."""
+        wait_until(lambda: (standing := self.standing(topic, group)) and condition(standing), what)
 
 
 def succeed(result: Result) -> Result:

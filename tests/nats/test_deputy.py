@@ -54,6 +54,7 @@ def test_a_deputy_commits_while_events_are_given_out(two: list[Client], server: 
     one.connection.loop.call_soon_threadsafe(one.connection.client.drop)
     other.append(3)
     assert read_until(reader, 3) == [30_000, 30_001, 30_002]
+    assert info_of(server)["ack_floor"]["stream_seq"] == 25_000
     group.release()
     assert read_all(one.consume()[1]) == list(range(25_000, 30_003))
 
@@ -78,6 +79,45 @@ def test_a_deputy_commits_when_the_member_has_ended(two: list[Client]) -> None:
     assert (standing.committed, standing.lag) == (90, 10)
     late = NatsDeputy(other.connection, "t", "g", member)
     assert late.committed == 90
+
+
+def test_a_deputy_says_again_what_the_server_would_not_hear(
+    two: list[Client], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While events are delivered anew after a loss they can't be acknowledged for a moment: it is made up for."""
+    monkeypatch.setattr("evtool.stores.nats.acks._ANSWER_SECONDS", 0.1)
+    one, other = two
+    one.append(100)
+    group, reader = one.consume(mode=MANUAL)
+    read_all(reader)
+    deputy = NatsDeputy(other.connection, "t", "g", group.member)
+    one.connection.run(reader._pull.leave())
+    one.connection.run(group.seat.put_back(0))
+    deputy.commit(10)
+    deputy.sync()
+    assert info_of(server)["ack_floor"]["stream_seq"] == 0
+    assert other.topic.standing("g").committed == 10
+    one.connection.run(group.seat.put_back(0))
+    reader._pull = reader._new_pull()
+    reader._pull.start()
+    wait_until(lambda: reader._pull.count == 100)
+    deputy.commit(11)
+    deputy.sync()
+    assert info_of(server)["ack_floor"]["stream_seq"] == 11
+
+
+def test_a_deputy_is_refused_after_a_seek(two: list[Client]) -> None:
+    """What the pipe still had is not committed where the group was put meanwhile."""
+    one, other = two
+    one.append(100)
+    group, reader = one.consume(mode=MANUAL)
+    read_all(reader)
+    deputy = NatsDeputy(other.connection, "t", "g", group.member)
+    group.release()
+    other.topic.seek("g", 50)
+    with pytest.raises(ConditionError):
+        deputy.commit(60)
+    assert one.topic.standing("g").committed == 50
 
 
 def test_a_deputy_is_refused_when_another_consumes(two: list[Client]) -> None:

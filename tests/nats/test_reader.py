@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evtool.errors import ConfigurationError, NotFoundError
+from evtool.errors import ConfigurationError, NotFoundError, StorageError
 from evtool.log import files, line
 from evtool.stores.nats import names, pull, stream
 from evtool.stores.nats import reader as reader_module
@@ -281,7 +281,7 @@ def test_a_topic_made_anew_is_another_one(connection: Connection) -> None:
     reader = NatsReader(connection, "orders", 0)
     read_all(reader)
     connection.call(f"STREAM.DELETE.{STREAM}")
-    stream.create_stream(connection, "orders", {})
+    wait_until(lambda: made(connection, "orders"), "the server to be able to")
     fill(connection, "orders", 200)
     wait_until(reader.is_gone, "it to be gone")
     with pytest.raises(NotFoundError, match="was removed"):
@@ -509,6 +509,15 @@ def test_a_server_of_a_cluster_is_killed_while_we_follow(
         wait_until(lambda: published(wire, 5000), "an append")
     found += follow(reader, 1)
     assert found == list(range(5001))
+
+
+def made(connection: Connection, topic: str) -> bool:
+    """Whether a topic could be made; just after one of the same name was removed the server may fail to."""
+    try:
+        stream.create_stream(connection, topic, {})
+    except StorageError:
+        return False
+    return True
 
 
 def published(wire: Wire, number: int) -> bool:

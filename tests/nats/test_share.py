@@ -14,6 +14,7 @@ from evtool.log import line
 from evtool.log.ranges import Ranges
 from evtool.stores.moved import Moved
 from evtool.stores.nats.group import SHARED, NatsGroup
+from evtool.stores.nats.register import Register
 from tests.nats.consuming import Client, clients, hear_again, hear_notice, take_until
 from tests.program import wait_until
 
@@ -184,7 +185,10 @@ def test_the_first_to_come_gets_what_all_have_left(server: Server) -> None:
         process = other_process(server, LONG, 6)
         process.kill()
         process.communicate()
-        share = share_of(one)  # at once, as that member is not there any more
+        share = share_of(one)
+        assert [member.name for member in one.topic.standing("g").members] == [share.group.member]
+        record, _ = one.connection.run(Register(one.connection).read("t", "g"))
+        assert [*record.members] == [share.group.member]
         assert sorted(take(share)) == list(range(10))
 
 
@@ -448,8 +452,9 @@ def test_what_retention_takes_is_told(two: list[Client]) -> None:
     assert missed == [(0, 9), (30, 49)]
 
 
-def test_what_another_member_has_is_not_missed(two: list[Client]) -> None:
+def test_what_another_member_has_is_not_missed(two: list[Client], monkeypatch: pytest.MonkeyPatch) -> None:
     """Events between ours that others were given are no loss, though they may be trimmed away by now."""
+    monkeypatch.setattr("evtool.stores.nats.share._FRESH_SECONDS", 0.0)
     one, other = two
     one.append(100)
     missed: list[tuple[int, int]] = []
@@ -459,6 +464,7 @@ def test_what_another_member_has_is_not_missed(two: list[Client]) -> None:
         assert take(second, 10) == list(range(at + 10, at + 20))
         first.handle(Ranges([(at, at + 9)]))
         second.handle(Ranges([(at + 10, at + 19)]))
+        other.topic.trim(at + 20)
     assert missed == []
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from evtool.cli.argv import Args
     from evtool.stores.protocol import Store
 
-_SINKS = ("topic:", "file:", "exec:")
+_SINKS = ("topic:", "file:", "exec:", "nats://")
 _AGES = ("10m", "1h", "1d")
 
 

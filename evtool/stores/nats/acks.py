@@ -12,7 +12,7 @@ from collections import deque
 
 from nats import errors
 
-from evtool.errors import BusyError
+from evtool.errors import BusyError, EvtoolError, NotFoundError
 from evtool.stores.nats.connection import NoResponders, Unanswered
 
 TYPE_CHECKING = False
@@ -26,6 +26,7 @@ _ACK = b""
 _CHUNK = 256  # sent before others have their turn in the loop
 _ANSWER_SECONDS = 2.0
 _PATIENCE = 30.0
+_MOST_SILENCES = 5
 
 
 class Acks:
@@ -38,7 +39,6 @@ class Acks:
         self._waiting: deque[str] = deque()
         self._sent: list[str] = []  # since it was last known that all have arrived
         self._begins = False  # a coroutine was started and does not look at `_waiting` yet
-        self._losses = 0  # of the connection
         self._connection.watch_lost(self._on_reconnect)
 
     @property
@@ -56,24 +56,25 @@ class Acks:
     async def confirm(self, patience: float = _PATIENCE) -> None:
         """Return when all that was given has arrived. Raises Unanswered after so many seconds."""
         deadline = self._connection.loop.time() + patience
+        silences = 0
         while self.is_open:
             await self._send()
             if not self._sent:
                 return
-            last, count, losses = self._sent[-1], len(self._sent), self._losses
+            last, count = self._sent[-1], len(self._sent)
             try:
                 await self._connection.request(last, _ACK, timeout=min(_ANSWER_SECONDS, patience))
             except (Unanswered, NoResponders) as error:
                 if self._connection.loop.time() >= deadline:
                     raise Unanswered(error.what, error.why) from None
-                if await self._is_in_vain(last):
+                silences += 1
+                if await self._is_in_vain(last, silences):
                     self._sent.clear()
                     return
                 await asyncio.sleep(0.05)
                 continue
-            if losses == self._losses:
-                del self._sent[:count]
-                return
+            del self._sent[:count]
+            return
 
     async def settle(self) -> None:
         """When closed: return once what was sent has arrived, or within a short time."""
@@ -103,16 +104,20 @@ class Acks:
                     break
             await asyncio.sleep(0)
 
-    async def _is_in_vain(self, subject: str) -> bool:
-        """Whether there is no answer because the consumer is gone, or was put back before what we acknowledge."""
+    async def _is_in_vain(self, subject: str, silences: int) -> bool:
+        """Whether there is no answer because the consumer is gone, or was put back before what we acknowledge.
+
+        It should say so itself; if it answers everything but this, again and again, that is why.
+        """
         try:
             found = await self._consumer.info(patience=_ANSWER_SECONDS)
-        except Unanswered:
+        except NotFoundError:
+            return True
+        except EvtoolError:  # no leader now
             return False
-        return found is None or found.delivered < int(subject.split(".")[-4])
+        return found is None or found.delivered < int(subject.split(".")[-4]) or silences >= _MOST_SILENCES
 
     def _on_reconnect(self) -> None:
-        self._losses += 1
         self._waiting.extendleft(reversed(self._sent))
         self._sent.clear()
         if self._waiting and not self._begins:

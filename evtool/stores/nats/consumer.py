@@ -6,6 +6,8 @@ it was made to begin. Nobody is asked to deliver before somebody pulls, so nothi
 
 from __future__ import annotations
 
+import asyncio
+
 from evtool.errors import ConfigurationError, NotFoundError
 from evtool.log.offsets import ALONE, MANUAL, SHARED
 from evtool.stores.nats import keeper, names, stream
@@ -24,6 +26,7 @@ ACK_WAIT = {ALONE: 30.0, SHARED: 30.0, MANUAL: 24 * 3600.0}
 _BELOW_START = 10204
 _NS = 10**9
 _FIRST = 1  # the first sequence of any stream
+_MOST_PUTS, _PAUSE_SECONDS = 5, 0.01
 
 
 class ConsumerInfo:
@@ -82,14 +85,13 @@ class Durable:
         else:
             await self.let_wait(ack_wait, found)
         try:
-            put = await self._call("CONSUMER.RESET", {"seq": offset + 1})
+            return await self._put(offset)
         except ApiError as error:
             if error.number != _BELOW_START:
                 raise stream.refused(self.topic, error) from error
-            await self.remove()
-            await self._make(ack_wait)
-            put = await self._call("CONSUMER.RESET", {"seq": offset + 1})
-        return int(put.get("num_pending", 0))
+        await self.remove()
+        await self._make(ack_wait)
+        return await self._put(offset)
 
     async def let_wait(self, ack_wait: float, found: ConsumerInfo) -> None:
         """Have what is delivered from now on delivered again after so many seconds."""
@@ -117,6 +119,18 @@ class Durable:
     def nak_of(self, sequence: int, delivered_count: int) -> str:
         """The subject on which one of so many delivered messages is given back."""
         return f"$JS.ACK.{self.stream}.{self.name}.1.{sequence}.{delivered_count}.0.0"
+
+    async def _put(self, offset: int) -> int:
+        """Put it there; how many events there are.
+
+        What the server was about to note of a delivery it may note after that, and shows what was before: once more.
+        """
+        for _ in range(_MOST_PUTS):
+            put = await self._call("CONSUMER.RESET", {"seq": offset + 1})
+            if not put["delivered"]["consumer_seq"] and not put["ack_floor"]["consumer_seq"]:
+                break
+            await asyncio.sleep(_PAUSE_SECONDS)
+        return int(put.get("num_pending", 0))
 
     async def _make(self, ack_wait: float) -> None:
         config = {
