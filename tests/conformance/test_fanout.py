@@ -60,7 +60,7 @@ def test_it_goes_on_with_what_comes_until_it_is_stopped(evtool: Subject, tmp_pat
         evtool.await_active("t", "sink")
         offsets = evtool.put("t", "2", "3")
         await_that(running, lambda: out.exists() and out.read_text().count("\n") == 2, "two lines")
-        wait_until(lambda: evtool.row("t", "sink")["lag"] == 0)
+        evtool.await_standing(lambda standing: standing.lag == 0, "it to be written down", "t", "sink")
         assert running.end(signal.SIGTERM).code == -signal.SIGTERM
     assert out.read_text() == evtool("replay", "t", f"--from={offsets[0]}").out
 

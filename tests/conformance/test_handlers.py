@@ -106,9 +106,8 @@ def test_what_was_handled_above_a_slow_event_does_not_come_again(evtool: Subject
     offsets = evtool.put("t", input=numbered(10))
     script = f'test "$EVTOOL_OFFSET" = {offsets[0]} && exec sleep 60; exit 0'
     with Running(evtool, *GROUP, "--jobs=2", *shell(script)) as consumer:
-        wait_until(lambda: evtool.row().get("lag") == 1, "the others to be handled")
-        assert evtool.committed() == offsets[0]
-        wait_until(lambda: evtool.handled() == 9, "that to be written down")
+        evtool.await_standing(lambda standing: standing.handled.count() == 9, "the others to be handled")
+        assert (evtool.committed(), evtool.row()["lag"]) == (offsets[0], 1)
         consumer.end(signal.SIGKILL)
     again = succeed(evtool(*GROUP, "--drain", *shell('echo "$EVTOOL_OFFSET"')))
     assert again.out == f"{offsets[0]}\n"

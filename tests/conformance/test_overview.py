@@ -13,6 +13,8 @@ from tests.running import Running
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from evtool.stores.protocol import Standing
+
 
 def test_topics_are_listed_with_their_figures(evtool: Subject) -> None:
     offsets = evtool.put("orders", "1", "2", "3")
@@ -53,7 +55,7 @@ def test_a_member_is_told_of_while_it_is_at_work(evtool: Subject, tmp_path: Path
     script = f"until test -e {go}; do sleep 0.01; done"
     command = ["subscribe", "t", "-g", "g", "--from=earliest", "--", "sh", "-c", script]
     with Running(evtool, *command) as one:
-        wait_until(lambda: "in flight" in str(evtool.row().get("members")), "it to say what it does")
+        evtool.await_standing(lambda standing: "in flight" in _doing(standing), "it to say what it does")
         row = evtool.row()
         (member,) = row["members"]
         assert (row["active"], row["lag"]) == (True, 2)
@@ -61,7 +63,7 @@ def test_a_member_is_told_of_while_it_is_at_work(evtool: Subject, tmp_path: Path
         assert "1 in flight" in member["doing"]
         assert member["command"].startswith("sh -c until")
         go.touch()
-        wait_until(lambda: evtool.row()["lag"] == 0, "it to be through")
+        evtool.await_standing(lambda standing: standing.lag == 0, "it to be through")
         one.end(signal.SIGTERM)
     assert (evtool.row()["active"], evtool.row()["members"]) == (False, [])
 
@@ -77,3 +79,7 @@ def test_several_that_share_are_all_told_of(evtool: Subject) -> None:
         other.end(signal.SIGTERM)
         wait_until(lambda: len(evtool.row()["members"]) == 1, "one to be gone")
         one.end(signal.SIGTERM)
+
+
+def _doing(standing: Standing) -> str:
+    return " ".join(member.doing for member in standing.members)

@@ -63,6 +63,36 @@ def test_what_is_above_a_limit_goes_the_oldest_first(evtool: Subject) -> None:
     assert (row["first"], row["next"]) == (evtool("replay", "t", "-n1").events[0]["offset"], row["first"] + len(left))
 
 
+def test_what_is_older_than_allowed_goes(evtool: Subject) -> None:
+    """No event goes before it is that old; whether the last ones go too is the store's affair."""
+    by_segments = ["segment-bytes=4KiB"] if evtool.capabilities.kind == "file" else []
+    succeed(evtool("create", "t", "-q", "max-age=1h", *by_segments))
+    for first in (0, 100):
+        evtool.put("t", input=numbered(100, first))
+    succeed(evtool("trim", "t", "-q"))
+    assert evtool.data("t") == numbered(200).split()
+    succeed(evtool("set", "t", "max-age=100ms"))
+    wait_until(lambda: evtool("trim", "t", "-q").code == 0 and len(evtool.data("t")) < 200, "the first to go")
+    assert evtool.data("t") in ([], numbered(100, 100).split())
+
+
+def test_what_all_groups_have_handled_goes_if_that_is_wanted(evtool: Subject) -> None:
+    """As long as there is no group all of it stays, and what one of them has not handled stays, too."""
+    by_segments = ["segment-bytes=4KiB"] if evtool.capabilities.kind == "file" else []
+    succeed(evtool("create", "t", "-q", "retention=consumed", *by_segments))
+    for first in (0, 100, 200):
+        evtool.put("t", input=numbered(100, first))
+    assert evtool.data("t") == numbered(300).split()
+    for group, count in [("slow", 120), ("quick", 250)]:
+        succeed(evtool("subscribe", "t", "-g", group, "--from=earliest", f"--count={count}"))
+    wait_until(lambda: evtool("trim", "t", "-q").code == 0 and len(evtool.data("t")) < 300, "the first to go")
+    left = evtool.data("t")
+    assert left[-180:] == numbered(180, 120).split()
+    assert len(left) == 180 or by_segments
+    for group, rest in [("slow", 180), ("quick", 50)]:
+        assert len(succeed(evtool("subscribe", "t", "-g", group, "--drain")).lines) == rest
+
+
 def test_a_topic_is_removed_with_all_that_is_in_it(evtool: Subject) -> None:
     evtool.put("t", "1", "2")
     succeed(evtool("subscribe", "t", "-g", "g", "--from=earliest", "--drain"))

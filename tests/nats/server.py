@@ -170,6 +170,9 @@ class Server:
         """Remove all that is stored."""
         with self.wire() as wire:
             for name in wire.streams():
+                wire.api(
+                    f"STREAM.PURGE.{name}"
+                )  # else what was stored last may be there again in a new stream of the name
                 wire.api(f"STREAM.DELETE.{name}")
 
     def _signal(self, number: int) -> None:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from evtool.errors import ConfigurationError, NotFoundError, StorageError
 from evtool.log import files, line
 from evtool.stores.nats import names, pull, stream
-from evtool.stores.nats import reader as reader_module
 from evtool.stores.nats.address import parse
 from evtool.stores.nats.block import Block
 from evtool.stores.nats.connection import Connection, Unanswered
@@ -411,12 +410,12 @@ def test_a_server_is_killed_and_started_again_while_we_read(
 
 
 def test_a_server_that_stays_away_is_told(
-    own_server: Callable[..., Server], connected: Callable[..., Connection], monkeypatch: pytest.MonkeyPatch
+    own_server: Callable[..., Server], connected: Callable[..., Connection]
 ) -> None:
     """After a while reading ends with the error that nobody answers; it does not hang, nor say that this is the end."""
-    monkeypatch.setattr(reader_module, "PATIENCE", 1.0)
     server = own_server()
     connection = connected(server)
+    connection.patience = 1.0
     fill(connection, "orders", 20_000)
     reader = NatsReader(connection, "orders", 0)
     reader.read(1)

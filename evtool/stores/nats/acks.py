@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _ACK = b""
 _CHUNK = 256  # sent before others have their turn in the loop
 _ANSWER_SECONDS = 2.0
-_PATIENCE = 30.0
 _MOST_SILENCES = 5
 
 
@@ -53,9 +52,10 @@ class Acks:
             self._begins = True
             self._connection.start(self._send())
 
-    async def confirm(self, patience: float = _PATIENCE) -> None:
-        """Return when all that was given has arrived. Raises Unanswered after so many seconds."""
-        deadline = self._connection.loop.time() + patience
+    async def confirm(self, patience: float | None = None) -> None:
+        """Return when all that was given has arrived. Raises Unanswered after so many seconds, or our patience."""
+        seconds = self._connection.patience if patience is None else patience
+        deadline = self._connection.loop.time() + seconds
         silences = 0
         while self.is_open:
             await self._send()
@@ -63,9 +63,9 @@ class Acks:
                 return
             last, count = self._sent[-1], len(self._sent)
             try:
-                await self._connection.request(last, _ACK, timeout=min(_ANSWER_SECONDS, patience))
+                await self._connection.request(last, _ACK, timeout=min(_ANSWER_SECONDS, seconds))
             except (Unanswered, NoResponders) as error:
-                if self._connection.loop.time() >= deadline:
+                if self._connection.is_hurried or self._connection.loop.time() >= deadline:
                     raise Unanswered(error.what, error.why) from None
                 silences += 1
                 if await self._is_in_vain(last, silences):
@@ -93,7 +93,7 @@ class Acks:
     async def _send(self) -> None:
         self._begins = False  # before we look: who adds from now on begins another one
         while self._waiting:
-            await self._connection.connected(_PATIENCE)
+            await self._connection.connected()
             for _ in range(min(_CHUNK, len(self._waiting))):
                 if not self.is_open:
                     return

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from evtool.stores.nats.who import Answer, Presence
 
 _ANSWER_SECONDS = 0.5
-_ABSENT_SECONDS = 1.0  # nobody has listened for so long
+_ABSENT_SECONDS = 3.0  # nobody has listened for so long; who is cut off tries again at least every 2 s
+_SETTLE_SECONDS = 5.0  # after a loss of our own connection, which may have been that of others too
 _SILENT_SECONDS = 30.0  # somebody has listened and not answered for so long
 _SURE_SECONDS = 0.2  # one that has answered is not asked again so soon
 _GONE_SECONDS = 1.0  # a member that shares and has not answered for so long is not counted on any more
@@ -46,8 +47,31 @@ class Suspicion:
         self.absent_since = self.silent_since = None
 
 
+_living: set[str] = set()  # members that are this process
 # Who waits does so with a new object each time, so this is kept with the connection.
-_suspicions: weakref.WeakKeyDictionary[Connection, dict[tuple[str, str], Suspicion]] = weakref.WeakKeyDictionary()
+_suspicions: weakref.WeakKeyDictionary[Connection, Suspicions] = weakref.WeakKeyDictionary()
+
+
+class Suspicions:
+    """Those of all groups that somebody waits for through one connection; forgotten when that is lost."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._of: dict[tuple[str, str], Suspicion] = {}
+        self._lost = float("-inf")
+        connection.watch_lost(self._forget)
+
+    def of(self, topic: str, group: str) -> Suspicion:
+        """That of one group."""
+        return self._of.setdefault((topic, group), Suspicion())
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether those who lost their connection when we did have had time to come back."""
+        return time.monotonic() - self._lost > _SETTLE_SECONDS
+
+    def _forget(self) -> None:
+        self._of.clear()
+        self._lost = time.monotonic()
 
 
 class Claim:
@@ -60,8 +84,15 @@ class Claim:
         self._group = group
 
     @property
+    def _suspicions(self) -> Suspicions:
+        found = _suspicions.get(self._connection)
+        if found is None:
+            found = _suspicions[self._connection] = Suspicions(self._connection)
+        return found
+
+    @property
     def _suspicion(self) -> Suspicion:
-        return _suspicions.setdefault(self._connection, {}).setdefault((self._topic, self._group), Suspicion())
+        return self._suspicions.of(self._topic, self._group)
 
     async def take(self, member: str, said: Answer, presence: Presence) -> bool:
         """Become the one that consumes, or one of several; say whether that was so. said: see `who.introduction`."""
@@ -87,10 +118,12 @@ class Claim:
                 await presence.stop()
         if is_ours:
             self._suspicion.clear(float("-inf"))
+            _living.add(member)
         return is_ours
 
     async def give_back(self, member: str, mode: str) -> None:
         """Let others consume. What a member that is not SHARED has said of itself stays, as it was the last one."""
+        _living.discard(member)
 
         def change(record: Record) -> bool:
             if not is_in(record, member, mode):
@@ -123,7 +156,7 @@ class Claim:
             return True
         suspicion.silent_since = None
         suspicion.absent_since = suspicion.absent_since or now
-        return now - suspicion.absent_since >= _ABSENT_SECONDS
+        return self._suspicions.is_settled and now - suspicion.absent_since >= _ABSENT_SECONDS
 
 
 def is_in(record: Record, member: str, mode: str) -> bool:
@@ -172,6 +205,19 @@ def _rivals(record: Record, member: str, mode: str) -> dict[str, Answer]:
 
 
 def _has_ended(said: Answer) -> bool:
-    """Whether a member was a process of this machine that is not there any more."""
+    """Whether a member was a process of this machine that is not there any more, or this one, which has let it go."""
     pid = said.get("pid", "")
-    return said.get("host") == os.uname().nodename and pid.isdecimal() and is_gone(int(pid))
+    if said.get("host") != os.uname().nodename or not pid.isdecimal():
+        return False
+    return _is_dead(int(pid)) or (int(pid) == os.getpid() and said.get("member") not in _living)
+
+
+def _is_dead(pid: int) -> bool:
+    """Whether there is no such process on this machine, or what is left of one whose parent did not ask for its end."""
+    if is_gone(pid):
+        return True
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"Z"
+    except (OSError, IndexError):
+        return False

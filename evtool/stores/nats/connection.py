@@ -61,14 +61,14 @@ class Signal:
 
     def take(self) -> bool:
         """Whether there was news; look for it only after this."""
-        if not self._is_set:
-            return False
-        try:
+        was_set = self._is_set
+        try:  # even if it is not set: whoever sets it in this moment may have written only now
             os.read(self.fd, 8)
-        except BlockingIOError:  # another thread took it
+            was_set = True
+        except BlockingIOError:
             pass
         self._is_set = False  # only now: what is set before is seen by whoever looks after us
-        return True
+        return was_set
 
     def __del__(self) -> None:
         for fd in {self.fd, self._far_end}:

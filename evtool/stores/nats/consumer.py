@@ -64,7 +64,7 @@ class Durable:
         self.name = names.consumer_of(group)
         self._connection = connection
 
-    async def info(self, *, patience: float = 30.0) -> ConsumerInfo | None:
+    async def info(self, *, patience: float | None = None) -> ConsumerInfo | None:
         """What the server says of it; None if there is none."""
         try:
             return ConsumerInfo(await self._call("CONSUMER.INFO", patience=patience))
@@ -149,7 +149,7 @@ class Durable:
             raise stream.refused(self.topic, error) from error
 
     async def _call(
-        self, verb: str, body: Mapping[str, Any] | None = None, *, patience: float = 30.0
+        self, verb: str, body: Mapping[str, Any] | None = None, *, patience: float | None = None
     ) -> dict[str, Any]:
         try:
             return await self._connection.api(f"{verb}.{self.stream}.{self.name}", body, patience=patience)

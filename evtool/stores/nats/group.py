@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     OnMissed = Callable[[int, int], None]
 
 _BEATS = 3  # signs of life in the time after which an event would come again
-_PATIENCE, _SHORT_PATIENCE = 30.0, 2.0  # the short one if we have just waited in vain
+_SHORT_PATIENCE = 2.0  # if we have just waited in vain
 _PACE_STEP = 10.0
 
 
@@ -211,7 +211,7 @@ class NatsGroup:
         self._need_seat()
         if self.seat.notice or self._is_stale:
             return
-        patience = _SHORT_PATIENCE if self._is_cut_off else _PATIENCE
+        patience = _SHORT_PATIENCE if self._is_cut_off else None
         self._is_cut_off = True
         if self.acks is not None and not self.acks.is_idle:
             self.connection.run(self.acks.confirm(patience))
@@ -242,7 +242,10 @@ class NatsGroup:
         if notice == SEIZED:
             hint = "this one gave no sign of life for too long; what it had comes again, over there"
             raise BusyError(what, "another process consumes for the group by now", hint=hint)
-        self.connection.run(survey(self.connection, self.topic, self.name))  # raises if the topic is gone
+        try:
+            self.connection.run(survey(self.connection, self.topic, self.name))
+        except NotFoundError:
+            raise NotFoundError(self.topic, "the topic was removed") from None
         raise NotFoundError(what, "the group was removed")
 
     # Within
@@ -265,7 +268,7 @@ class NatsGroup:
 
     def _take_in(self, found: Survey) -> None:
         self._state = State(found.committed, found.handled, Ranges(found.record.again))
-        self._done_again = Ranges()
+        self._done_again, self._is_dirty = Ranges(), False
 
     def _end(self) -> None:
         """Nothing that was given out is ours any more."""

@@ -29,7 +29,6 @@ CHUNK = 1 << 16
 _LARGEST_SEND = 1 << 18
 _PREFIX = "=read-"  # no group is called so
 _IDLE_SECONDS = 30  # after which the server forgets a consumer of which nobody asks for anything
-PATIENCE = 30.0  # seconds without an answer until that is an error
 _STALL_SECONDS = 0.5  # nothing has come for so long although something should: see why
 _LOOK_SECONDS = 1.0
 _FIRST_TRY, _LONGEST_TRY = 1.5, 3.0  # seconds that it may take to make a consumer before we try another one
@@ -73,7 +72,7 @@ class NatsReader:
         if self._kept is not None:
             (self.next_offset, lines), self._kept = self._kept, None
             return lines
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self._connection.patience
         while True:
             pull = self._open() if self._pull is None else self._pull
             if messages := pull.take(limit):
@@ -155,7 +154,7 @@ class NatsReader:
     def _look(self, pull: Pull, deadline: float) -> None:
         """Nothing has come for a while: see whether there is nothing after all, or the consumer is not what it was."""
         if time.monotonic() > deadline:
-            raise Unanswered(self._topic, f"nothing has come for {PATIENCE:g} s, though there is more")
+            raise Unanswered(self._topic, f"nothing has come for {self._connection.patience:g} s, though there is more")
         try:
             if not self._is_at_end(pull):
                 return
@@ -223,7 +222,7 @@ class NatsReader:
         return self._pull
 
     async def _make(self) -> tuple[dict[str, Any], dict[str, Any], Pull]:
-        found = await self._connection.api(f"STREAM.INFO.{self._stream}", patience=PATIENCE)
+        found = await self._connection.api(f"STREAM.INFO.{self._stream}")
         made = await self._make_consumer()
         pull = Pull(self._connection, self._stream, self._consumer, is_ordered=True)
         await pull.open()
@@ -234,7 +233,7 @@ class NatsReader:
 
         The first may have been given to a server that is dead and not yet known to be, and wait there for it to return.
         """
-        deadline = self._connection.loop.time() + PATIENCE
+        deadline = self._connection.loop.time() + self._connection.patience
         seconds = _FIRST_TRY
         while True:
             self._consumer = _PREFIX + os.urandom(8).hex()

@@ -125,7 +125,7 @@ class Register:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def read(self, topic: str, group: str, *, patience: float = 30.0) -> tuple[Record, int]:
+    async def read(self, topic: str, group: str, *, patience: float | None = None) -> tuple[Record, int]:
         """A group's record and the number of its version; an empty one and 0 if there is none."""
         wanted = {"last_by_subj": names.record_subject(topic, group)}
         try:
@@ -138,13 +138,13 @@ class Register:
         record = _decode(base64.b64decode(message.get("data", "")))
         return record, message["seq"]
 
-    async def update(self, topic: str, group: str, change: Change, *, patience: float = 30.0) -> Record:
+    async def update(self, topic: str, group: str, change: Change, *, patience: float | None = None) -> Record:
         """Let `change` alter the record, and store it unless that returns False; give back the record as it is then.
 
         `change` is called again when somebody else was faster, and when an answer did not come: it may then find what
         it has done itself. Raises Unanswered, ApiError.
         """
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + (self._connection.patience if patience is None else patience)
         while True:
             record, version = await self.read(topic, group, patience=max(0.1, deadline - time.monotonic()))
             if record.is_removed:
@@ -155,7 +155,7 @@ class Register:
                 if await self._store(topic, group, record, version):
                     return record
             except (Unanswered, NoResponders) as error:
-                if time.monotonic() >= deadline:
+                if self._connection.is_hurried or time.monotonic() >= deadline:
                     raise BusyError(error.what, error.why) from None
             await asyncio.sleep(0.001 + 0.02 * os.urandom(1)[0] / 255)  # not all at the same moment
 

@@ -110,6 +110,7 @@ class Seat:
         self._seeks = 0
         self._known_again = ""
         self._dead: set[str] = set()  # members that were not there any more when it joined
+        self._joins = 0
         self._is_in = False  # joined, and not moved since
 
     async def take(self, mode: str, command: str) -> bool:
@@ -138,6 +139,7 @@ class Seat:
     async def join(self, start: int) -> Survey:
         """Put the consumer where the group stands, at `start` if it is new, and say in the record that we are there."""
         self.notice, self.again, self._is_in = "", None, False
+        self._joins += 1
         sought_until = time.monotonic() + _FOLLOW_SECONDS
         while True:
             found = await survey(self._connection, self._topic, self._group)
@@ -153,7 +155,7 @@ class Seat:
                 await self.look()  # for what was said before we listened
                 return found
 
-    async def tell(self, progress: Progress, patience: float) -> None:
+    async def tell(self, progress: Progress, patience: float | None) -> None:
         """Say in the record what has been handled."""
         if self.mode == SHARED and self._is_in:
             info = await self._consumer.info(patience=patience)
@@ -190,8 +192,11 @@ class Seat:
 
     async def look(self) -> Record:
         """Read the record, and note what it says."""
+        joins = self._joins
         record, version = await self._register.read(self._topic, self._group)
-        if version == 0 or record.is_removed:
+        if joins != self._joins or not self._is_in:
+            pass  # this was asked before we were moved and joined anew, and told by then
+        elif version == 0 or record.is_removed:
             self.note(REMOVED)
         elif record.seeks != self._seeks:
             self.note(MOVED)

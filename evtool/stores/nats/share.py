@@ -83,11 +83,13 @@ class NatsShare:
         self.group.look()
         lines = self._take_again(limit) if self.group.state.again else []
         while len(lines) < limit:
+            asked = time.monotonic()
             messages = self._ask(limit - len(lines))
             if not messages:
                 self._look()
                 break
-            lines += self._lines_of(messages)
+            if new := self._lease(messages, asked):
+                lines += self._lines_of(new)
         return lines
 
     def handle(self, handled: Ranges) -> Ranges:
@@ -142,21 +144,21 @@ class NatsShare:
         """What there is now, at most so many messages."""
         if time.monotonic() - self._looked > _FRESH_SECONDS:
             self._reached = max(self._reached, self._info().delivered)
-        asked = time.monotonic()
         self._pull.ask(count, at_once=True)
         messages: list[tuple[bytes, str]] = []
         while len(messages) < count and self._pull.wait(_ANSWER_SECONDS) and self._pull.count:
             messages += self._pull.take(_SIZE, count - len(messages))
         if self._pull.failure is not None and not messages:
             self._recover()
-        self._lease(messages, asked + self._seconds)
         return messages
 
-    def _lease(self, messages: list[tuple[bytes, str]], until: float) -> None:
-        if messages:
-            offsets = [sequence - 1 for sequence in Block(messages).stream_seqs]
-            self.group.held.add(offsets, [reply for _, reply in messages])
-            self._until.update(dict.fromkeys(offsets, until))
+    def _lease(self, messages: list[tuple[bytes, str]], asked: float) -> list[tuple[bytes, str]]:
+        """Hold these. Those that we did not have already: a server that was killed may forget what it has delivered."""
+        offsets = [sequence - 1 for sequence in Block(messages).stream_seqs]
+        new = [one for one, offset in zip(messages, offsets, strict=True) if not self._has(offset, asked)]
+        self.group.held.add(offsets, [reply for _, reply in messages])
+        self._until.update(dict.fromkeys(offsets, asked + self._seconds))
+        return new
 
     def _lines_of(self, messages: list[tuple[bytes, str]]) -> list[bytes]:
         """The lines that are wanted; the others are handled."""

@@ -101,8 +101,11 @@ class NatsStore:
     def remove_topic(self, topic: str) -> None:
         """Remove a topic with all that is in it, and what its groups have said. Raises NotFoundError."""
         self.topic(topic)
+        name = names.stream_of(topic)
         try:
-            stream.call(self.connection, topic, f"STREAM.DELETE.{names.stream_of(topic)}")
+            # First its events: a server that has just stored one may write it again, into a new stream of the name.
+            stream.call(self.connection, topic, f"STREAM.PURGE.{name}")
+            stream.call(self.connection, topic, f"STREAM.DELETE.{name}")
         except NotFoundError:  # somebody else did, or we, and were not told
             pass
         self._forget_groups(topic)

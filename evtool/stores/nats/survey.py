@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 
+from evtool.errors import NotFoundError
 from evtool.log.ranges import Ranges
 from evtool.stores.nats import names, stream
 from evtool.stores.nats.connection import ApiError
@@ -94,9 +95,11 @@ def _of_another_topic(record: Record) -> Record:
 
 async def survey(connection: Connection, topic: str, group: str) -> Survey:
     """Where a group stands. Raises NotFoundError if there is no such topic."""
-    found, read, info = await asyncio.gather(
-        _stream(connection, topic), Register(connection).read(topic, group), Durable(connection, topic, group).info()
-    )
+    stream_of, info_of = _stream(connection, topic), Durable(connection, topic, group).info()
+    try:
+        found, read, info = await asyncio.gather(stream_of, Register(connection).read(topic, group), info_of)
+    except NotFoundError:
+        raise NotFoundError(topic, "no such topic") from None
     return Survey(read[0], info, found)
 
 
@@ -138,7 +141,9 @@ async def _offset_after(connection: Connection, topic: str, moment: int, end: in
     moment += 1
     start = f"{_second(moment)}.{moment % 10**9:09d}Z"
     found = await _message(connection, topic, {"start_time": start, "next_by_subj": _ANY})
-    return end if found is None else int(found["seq"]) - 1
+    if found is None or nanoseconds(found["time"]) < moment:  # the server's way to say that there is none
+        return end
+    return int(found["seq"]) - 1
 
 
 async def _message(connection: Connection, topic: str, wanted: dict[str, Any]) -> dict[str, Any] | None:
