@@ -190,6 +190,8 @@ class Topic:
         topic = self._store.topic(self.name)
         first = _where(start).begin(topic)
         end = None if until is None else _where(until).resolve(topic)
+        if follow and timeout is None:
+            self._store.persist()
         for event in _events(self._store, self.name, topic.reader(first), follow, timeout):
             if end is not None and event.offset >= end:
                 return
@@ -241,6 +243,8 @@ class Group:
     def __enter__(self) -> Group:
         """Become the one that consumes for the group; waits while another process does."""
         topic = self._store.topic(self._topic)
+        if self._follow and self._timeout is None:
+            self._store.persist()
         group = topic.group(self.name)
         while not group.try_acquire():
             time.sleep(_STANDBY_SECONDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,6 +26,7 @@ LISTING += (
     " evtool.log.bounds evtool.log.offsets evtool.log.ranges evtool.log.rewound evtool.stores.naming"
     " evtool.stores.where bisect _bisect"
 )
+IN_SETTINGS = "evtool.stores.access evtool.stores.nats stat _stat"
 MAY_IMPORT = {
     "append t 1": f"{ALWAYS} {LOG} evtool.cli.commands.append evtool.log.payload _json",
     "append t --key k": f"{ALWAYS} {LOG} evtool.cli.commands.append evtool.log.payload evtool.cli.intake gc select",
@@ -72,3 +73,19 @@ def test_control_what_typer_answers_is_seen_to_import_it(evtool: Program) -> Non
 def test_nothing_dear_is_on_the_list() -> None:
     for modules in MAY_IMPORT.values():
         assert not DEAR & set(modules.split())
+
+
+def test_a_directory_that_the_environment_names_costs_nothing_of_nats(evtool: Program) -> None:
+    """Whichever way the file log is named, its start imports no client of a cluster, nor what an address needs."""
+    append(evtool, "t", "1")
+    known = {*MAY_IMPORT["append t 1"].split(), *IN_SETTINGS.split()}
+    found = imported(Elsewhere(evtool.home), "append", "t", "1")
+    assert "evtool.stores.access" in found
+    assert found <= known
+
+
+class Elsewhere(Program):
+    """Runs evtool on a home that EVTOOL_STORE names."""
+
+    def environment(self, options: dict[str, Any]) -> dict[str, str]:
+        return {**super().environment(options), "EVTOOL_HOME": "", "EVTOOL_STORE": str(self.home)}

@@ -8,7 +8,7 @@ import time
 from evtool.delivery.feed import Feed
 from evtool.delivery.membership import Membership
 from evtool.delivery.stop import Stop, Stopped
-from evtool.errors import EvtoolError
+from evtool.errors import ConditionError, EvtoolError
 from evtool.stores import naming
 from evtool.stores.moved import Moved
 
@@ -148,12 +148,15 @@ class Server:
         self._membership: Membership | None = None
 
     def look(self) -> None:
-        """Bring `committed` up to date."""
+        """Bring `committed` up to date. The sink's own thread may let go of its group in this moment."""
         membership = self._membership
-        if membership is not None:
-            state = [group.state for group in list(membership.groups.values())]
-            if state and state[0].committed is not None:
-                self.committed = state[0].committed
+        if membership is None:
+            return
+        try:
+            for group in list(membership.groups.values()):
+                self.committed = group.state.committed or self.committed
+        except ConditionError:
+            pass
 
     def _serve(self) -> None:
         """Serve the sink to the end."""
@@ -262,7 +265,8 @@ class Server:
         from evtool.delivery import storesink
 
         if self._far_store is None:
-            self._far_store = self._open_at(address.place)
+            far = self._far_store = self._open_at(address.place)
+            self.stop.on_signal[id(far)] = lambda _number, _is_first: far.hurry()
         self._far_store.has(address.to)  # what is wrong with it should be told before an event comes
         group = self.rule.group  # which is the name of its way, too: a sink may leave out what another one takes
         sink = storesink.StoreSink(store, self._topic, self._far_store, address.to, group=group, way=group)

@@ -12,7 +12,7 @@ import stat
 
 from evtool.errors import ConfigurationError, UsageError
 from evtool.stores import NATS, default_location, settings_file
-from evtool.stores.nats import address
+from evtool.stores.nats import FILES, SETTINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def find(store: str | None, creds: str | None) -> tuple[str, Mapping[str, str]]:
 def check_location(what: str, location: str) -> str:
     """The location, a directory without `file:`. Raises UsageError for what is none."""
     if location.startswith(NATS):
+        from evtool.stores.nats import address
+
         address.parse(location, {}, check=False)
         return location
     path = location.removeprefix(_FILE) if location.startswith(_FILE) else location
@@ -64,6 +66,8 @@ def check_location(what: str, location: str) -> str:
 
 def open_cluster(location: str, settings: Mapping[str, str], notify: Callable[[str], None] | None) -> NatsStore:
     """The store in the cluster at this URL. Raises ConfigurationError if there is no client for it."""
+    from evtool.stores.nats import address
+
     where = address.parse(location, settings)
     try:
         from evtool.stores.nats.store import NatsStore
@@ -97,6 +101,8 @@ def read_settings(file: str) -> dict[str, str]:
 
 def _with_credentials(location: str, creds: str | None) -> tuple[str, Mapping[str, str]]:
     """A cluster's URL, and who we are for it, as far as that does not stand in the URL."""
+    from evtool.stores.nats import address
+
     settings = read_settings(settings_file())
     named = settings.pop("store", None)
     if named is not None and not (named.startswith(NATS) and address.have_common_server(named, location)):
@@ -117,7 +123,7 @@ def _table(file: str, content: bytes) -> dict[str, Any]:
         table = tomllib.loads(content.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(file, f"no TOML: {error}") from None
-    known = ("store", *address.SETTINGS)
+    known = ("store", *SETTINGS)
     for name in table:
         if name not in known:
             raise ConfigurationError(file, f"unknown key {name!r}; known are {', '.join(known)}")
@@ -131,7 +137,7 @@ def _value(file: str, name: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigurationError(file, f"{name} is {'empty' if value == '' else 'no text'}")
     text = check_location(f"{file}: store", value) if name == "store" else value
-    if name in address.FILES or (name == "store" and not text.startswith(NATS)):
+    if name in FILES or (name == "store" and not text.startswith(NATS)):
         return os.path.join(os.path.dirname(os.path.abspath(file)), os.path.expanduser(text))
     return text
 
@@ -141,9 +147,7 @@ def _check_mode(file: str, mode: int, settings: Mapping[str, str]) -> None:
     if not stat.S_ISREG(mode):
         return
     store = settings.get("store", "")
-    has_secret = (
-        "password" in settings or "token" in settings or (store.startswith(NATS) and address.holds_secret(store))
-    )
+    has_secret = "password" in settings or "token" in settings or (store.startswith(NATS) and "@" in store)
     if mode & 0o022 or (has_secret and mode & 0o077):
         why = "others may change it" if mode & 0o022 else "others may read it, and it holds a secret"
         raise ConfigurationError(file, f"{why} (mode {stat.S_IMODE(mode):04o})", hint=f"chmod 600 {file}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evtool.stores.protocol import Capabilities
+from tests.conformance.nursery import Nursery
 from tests.conformance.subject import Subject
 from tests.nats.fixtures import shared
 from tests.nats.server import Cluster, Server
@@ -19,16 +20,24 @@ FILE = Capabilities("file", has_gapless_offsets=True, atomic_limit=None, keeps_k
 NATS = Capabilities("nats", has_gapless_offsets=False, atomic_limit=1000, keeps_keys_apart=False, is_local=False)
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """What all runs that come to an end by themselves are forked from."""
+    started = Nursery()
+    yield started
+    started.close()
+
+
 @pytest.fixture(params=["file", "nats", "nats3"])
-def evtool(request: pytest.FixtureRequest, home: Path) -> Iterator[Subject]:
+def evtool(request: pytest.FixtureRequest, home: Path, nursery: Nursery) -> Iterator[Subject]:
     """The real program on an empty store."""
-    subject = _subject(request.param, request, home)
+    subject = _subject(request.param, request, home, nursery)
     yield subject
     subject.close()
 
 
-def _subject(store: str, request: pytest.FixtureRequest, home: Path) -> Subject:
+def _subject(store: str, request: pytest.FixtureRequest, home: Path, nursery: Nursery) -> Subject:
     if store == "file":
-        return Subject(home, None, FILE)
+        return Subject(home, None, FILE, nursery)
     url = shared(Server, request).url if store == "nats" else shared(Cluster, request).url
-    return Subject(home, url, NATS)
+    return Subject(home, url, NATS, nursery)

@@ -14,17 +14,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evtool.stores.protocol import Capabilities, Standing, Store
+    from tests.conformance.nursery import Nursery
     from tests.program import Result
     from tests.running import Running
 
 
 class Subject(Program):
-    """Runs evtool on a store. url: where that is; None for the file log in `home`."""
+    """Runs evtool on a store. url: where that is; None for the file log in `home`. nursery: runs what ends by itself."""
 
-    def __init__(self, home: Path, url: str | None, capabilities: Capabilities) -> None:
+    def __init__(self, home: Path, url: str | None, capabilities: Capabilities, nursery: Nursery) -> None:
         super().__init__(home)
         self.url = url
         self.capabilities = capabilities
+        self._nursery = nursery
         self._started: list[subprocess.Popen[bytes]] = []
         self._store: Store | None = None
 
@@ -32,6 +34,13 @@ class Subject(Program):
         """The environment of a run."""
         added = {} if self.url is None else {"EVTOOL_STORE": self.url}
         return {**super().environment({}), **added, **options.pop("env", {})}
+
+    def __call__(self, *arguments: str | bytes, input: str | bytes = b"", **options: Any) -> Result:
+        """Run to the end, with this on standard input."""
+        data = input.encode() if isinstance(input, str) else input
+        environment = self.environment(options)
+        assert not options
+        return self._nursery.run(arguments, environment, data)
 
     def start(self, *arguments: str | bytes, **options: Any) -> subprocess.Popen[bytes]:
         """Start it, with pipes for all three streams, and return at once."""

@@ -181,13 +181,14 @@ class Board:
             self._shown = 0
 
     def _lines(self) -> list[str]:
-        end = self._store.topic(self._topic).bounds().next if self._store.has(self._topic) else 0
+        try:
+            end = self._store.topic(self._topic).bounds().next if self._store.has(self._topic) else 0
+        except EvtoolError:  # a server that is away; the sinks say that
+            end = None
         return [self._line(server, end) for server in self._fanout.servers]
 
-    def _line(self, server: Server, end: int) -> str:
+    def _line(self, server: Server, end: int | None) -> str:
         server.look()
+        behind = "" if end is None else f", {max(0, end - server.committed)} behind"
         aside = f", {server.set_aside} set aside" if server.set_aside else ""
-        return (
-            f"{server.rule.name}: {server.doing}, committed {server.committed},"
-            f" {max(0, end - server.committed)} behind{aside}"
-        )
+        return f"{server.rule.name}: {server.doing}, committed {server.committed}{behind}{aside}"

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 
 from evtool.cli import border, home, reading, view
 from evtool.cli.view import Column
 from evtool.delivery.mirror import Mirror
 from evtool.delivery.rule import group_name
-from evtool.delivery.stop import Stop, Stopped
-from evtool.errors import UsageError
+from evtool.delivery.stop import Stop
+from evtool.errors import BusyError, UsageError
 from evtool.log import names
 from evtool.stores import NATS, find, shown, where
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import FrameType
     from typing import Any
 
     from evtool.cli.argv import Args
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from evtool.stores.protocol import Store
 
 _USUAL = "store"
-_FAREWELL_SECONDS = 2.0
 _ALL = ["*"]
 _AGAIN = "it is tried again"
 
@@ -46,16 +43,18 @@ def run(args: Args) -> int:
     group = destination.group if args.name is None else names.check_name("group", args.name)
     stop = Stop()
     stop.listen()
-    stop.on_signal[0] = _hurry
     board = Board(args)
-    mirror = Mirror(store, destination.open(create=True), patterns, group, start, stop, board, follow=args.follow)
+    far = destination.open(create=True)
+    stop.on_signal[id(store)] = lambda _number, _is_first: store.hurry()
+    stop.on_signal[id(far)] = lambda _number, _is_first: far.hurry()
+    mirror = Mirror(store, far, patterns, group, start, stop, board, follow=args.follow)
     began = time.monotonic()
     try:
         mirror.run()
-    except Stopped:  # while it said good-bye to a server that does not answer
-        pass
+    except BusyError:
+        if stop.signal_number is None:
+            raise
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         board.clear()
         lanes = [*mirror.lanes.values()]
         if not args.quiet or args.json:
@@ -64,17 +63,6 @@ def run(args: Args) -> int:
     if stop.signal_number is not None:
         raise border.Ended(stop.signal_number)
     return next((lane.error.exit_code for lane in lanes if lane.error is not None), 0)
-
-
-def _hurry(_number: int, is_first: bool) -> None:
-    """We were told to stop: a server that does not answer is not waited for for long. Nothing comes twice by that."""
-    if is_first:
-        signal.signal(signal.SIGALRM, _raise_stopped)
-        signal.setitimer(signal.ITIMER_REAL, _FAREWELL_SECONDS)
-
-
-def _raise_stopped(_number: int, _frame: FrameType | None) -> None:
-    raise Stopped
 
 
 class Place:

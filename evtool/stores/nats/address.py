@@ -13,14 +13,12 @@ import stat
 from urllib.parse import unquote, urlsplit
 
 from evtool.errors import ConfigurationError, UsageError
+from evtool.stores.nats import FILES, PARAMETERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FILES = ("creds", "nkey", "ca", "cert", "key")
-PARAMETERS = (*FILES, "domain", "replicas", "inbox")
-SETTINGS = ("user", "password", "token", *PARAMETERS)
 _WAYS = (("user", "password"), ("token",), ("creds",), ("nkey",))  # to say who we are: one of them
 _MOST_REPLICAS = 5  # JetStream's own limit
 _PORT = 4222
@@ -109,11 +107,6 @@ def have_common_server(url: str, other: str) -> bool:
     return not {one.partition("://")[2] for one in servers_of(url)}.isdisjoint(
         one.partition("://")[2] for one in servers_of(other)
     )
-
-
-def holds_secret(url: str) -> bool:
-    """Whether there is a password or a token in it."""
-    return "@" in urlsplit(url).netloc
 
 
 def without_credentials(url: str) -> str:

@@ -36,6 +36,7 @@ _FIRST_TRY, _LONGEST_TRY = 1.0, 2.0  # seconds that an answer of JetStream may t
 _TELL_SECONDS = 5.0  # without a connection, until somebody who waits for ever is told
 _SECONDS_WITHOUT_JETSTREAM = 0.5  # nobody answers for so long: it is not that a leader is missing
 _CLOSE_SECONDS = 2.0
+_HURRY_SECONDS = 1.5  # for an answer, once we were told to stop
 _LOOK_SECONDS = 0.25  # between two looks whether we are in a hurry
 _MOST_REFUSALS = 2  # in a row, when we connect again: one may be a server that does not know its users yet
 
@@ -167,6 +168,8 @@ class Connection:
     def hurry(self) -> None:
         """Let nobody wait for long any more for a server that does not answer. May be said by a signal's handler."""
         self.is_hurried = True
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.loop.call_later, _HURRY_SECONDS, self._cut_short)
 
     def close(self) -> None:
         """Send what is still to be sent, within a short time, and end the connection."""
@@ -188,6 +191,7 @@ class Connection:
 
         Raises Unanswered after so many seconds, NoResponders, ConfigurationError if we may not ask that.
         """
+        timeout = min(timeout, _HURRY_SECONDS) if self.is_hurried else timeout
         deadline = self.loop.time() + timeout
         await self.connected(timeout)
         self._count += 1
@@ -293,6 +297,11 @@ class Connection:
             raise Unanswered(self.address.shown, str(error).removeprefix("nats: ")) from error
         finally:
             self._running.discard(task)
+
+    def _cut_short(self) -> None:
+        for _, future in self._pending.values():
+            if not future.done():
+                future.set_exception(Unanswered(self.address.shown, "no answer"))
 
     def _result(self, verb: str, answer: Msg) -> dict[str, Any]:
         result: dict[str, Any] = orjson.loads(answer.data)

@@ -209,6 +209,8 @@ class NatsGroup:
         Raises Unanswered, BusyError.
         """
         self._need_seat()
+        if self.seat.notice == SEIZED:
+            self.check()
         if self.seat.notice or self._is_stale:
             return
         patience = _SHORT_PATIENCE if self._is_cut_off else None
