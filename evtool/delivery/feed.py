@@ -168,7 +168,12 @@ class Feed:
                 self._join(topic, late)
 
     def _join(self, topic: str, late: bool) -> None:
-        source = self._begin(topic, late)
+        try:
+            source = self._begin(topic, late)
+        except NotFoundError:
+            if topic in self._patterns:
+                raise
+            return  # it is being made, or was removed, in this moment: the next look tells
         if source is None:
             self._deferred[topic] = late
         else:

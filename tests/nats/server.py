@@ -135,8 +135,11 @@ class Server:
         self._end(signal.SIGKILL)
 
     def suspend(self) -> None:
-        """Let it stand still, as if its machine hung."""
+        """Let it stand still, as if its machine hung, and wait until it does."""
         self._signal(signal.SIGSTOP)
+        assert self.process is not None
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        wait_until(lambda: all(_state(task / "stat") == "T" for task in tasks.iterdir()), f"{self.name} to stand still")
 
     def resume(self) -> None:
         """Let it go on."""
@@ -295,6 +298,11 @@ class _Node(Server):
 def _leads(server: Server, stream: str) -> bool:
     found = [one for one in server.streams() if one["name"] == stream]
     return bool(found) and (found[0].get("cluster") or {}).get("leader") == server.name
+
+
+def _state(path: Path) -> str:
+    """What a thread does, as a letter."""
+    return path.read_text().rpartition(")")[2].split()[0]
 
 
 def _bound_socket() -> socket.socket:

@@ -223,12 +223,12 @@ class NatsReader:
 
     async def _make(self) -> tuple[dict[str, Any], dict[str, Any], Pull]:
         found = await self._connection.api(f"STREAM.INFO.{self._stream}")
-        made = await self._make_consumer()
+        made = await self._make_consumer(_replicas(found["config"]))
         pull = Pull(self._connection, self._stream, self._consumer, is_ordered=True)
         await pull.open()
         return found, made, pull
 
-    async def _make_consumer(self) -> dict[str, Any]:
+    async def _make_consumer(self, replicas: int) -> dict[str, Any]:
         """Make a consumer; if there is no answer, another one.
 
         The first may have been given to a server that is dead and not yet known to be, and wait there for it to return.
@@ -240,20 +240,20 @@ class NatsReader:
             verb = f"CONSUMER.CREATE.{self._stream}.{self._consumer}"
             left = deadline - self._connection.loop.time()
             try:
-                return await self._connection.api(verb, self._wanted(), patience=min(seconds, left))
+                return await self._connection.api(verb, self._wanted(replicas), patience=min(seconds, left))
             except Unanswered:
                 if left <= seconds or self._connection.is_hurried:
                     raise
             seconds = min(2 * seconds, _LONGEST_TRY)
 
-    def _wanted(self) -> dict[str, Any]:
+    def _wanted(self, replicas: int) -> dict[str, Any]:
         config = {
             "name": self._consumer,
             "ack_policy": "none",
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": self.next_offset + 1,
             "mem_storage": True,
-            "num_replicas": 1,
+            "num_replicas": replicas,
             "inactive_threshold": _IDLE_SECONDS * 10**9,
         }
         return {"stream_name": self._stream, "config": config, "action": "create"}
@@ -285,6 +285,11 @@ async def _remove(connection: Connection, pull: Pull, verb: str) -> None:
     await pull.leave()
     if pull.failure != DELETED and connection.client.is_connected:
         await connection.client.publish(connection.subject_of_api(verb))
+
+
+def _replicas(config: dict[str, Any]) -> int:
+    """On how many servers a consumer is that may be lost: on one, where the stream lets it."""
+    return 1 if config["retention"] == "limits" else int(config["num_replicas"])
 
 
 def _length_of_run(sequences: list[int], first: int) -> int:
