@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evtool.delivery.stop import Stop
     from evtool.stores.protocol import Group, Store
 
-_STANDBY_SECONDS = 0.05
+_STANDBY_SECONDS, _FAR_STANDBY_SECONDS = 0.05, 0.25
 
 
 class Membership:
@@ -60,7 +60,7 @@ class Membership:
         wanted = sorted(topics)
         while not all(map(self._try_acquire, wanted)):
             self.leave()
-            if self._stop.wait(_STANDBY_SECONDS):
+            if self._stop.wait(_STANDBY_SECONDS if self._store.capabilities.is_local else _FAR_STANDBY_SECONDS):
                 self._stop.check()
 
     def join(self, topic: str, late: bool) -> Source | None:

@@ -70,9 +70,8 @@ class StoreSink:
         """Append those of these lines that are not there and make them durable.
 
         Raises DataError for an event that is damaged, or too large for the destination, after those before it were
-        stored. After any
-        other error `begin` must be called again, as what is there may be anything between none and all. Moved, if this
-        process has stood still in between, so that the group may be another one's by now.
+        stored; Moved, if this process has stood still in between, so that the group may be another one's by now. After
+        any other error `begin` must be called again, as what is there may be anything between none and all.
         """
         try:
             self._take(lines)

@@ -52,9 +52,20 @@ class FileStore:
 
     @property
     def capabilities(self) -> Capabilities:
+        from evtool.log.settings import KNOWN
         from evtool.stores.protocol import Capabilities
 
-        return Capabilities("file", has_gapless_offsets=True, atomic_limit=None, keeps_keys_apart=True, is_local=True)
+        return Capabilities(
+            "file",
+            has_gapless_offsets=True,
+            atomic_limit=None,
+            dedupe=float(KNOWN["dedupe"][1] or 0),
+            is_synced=True,
+            stamped_by="producer",
+            keeps_keys_apart=True,
+            is_local=True,
+            longest_stall=0.0,
+        )
 
     @property
     def known_settings(self) -> Mapping[str, tuple[str | tuple[str, ...], float | str | None]]:

@@ -410,11 +410,25 @@ class Capabilities:
     kind: "file" or "nats".
     has_gapless_offsets: whether events appended one after another have offsets one after another.
     atomic_limit: how many events `append_whole` takes at most; None for any number.
+    dedupe: for how many seconds an id keeps another one out, unless the topic says otherwise.
+    is_synced: whether an acknowledged event is on disk; else the server decides that.
+    stamped_by: who says the time of an event, "producer" or "server".
     keeps_keys_apart: whether events with the same key keep their order when several processes share a group.
-    is_local: whether takeovers and removals are seen at once, and not after seconds.
+    is_local: whether takeovers and removals are seen at once, at no cost, and not after seconds.
+    longest_stall: for how many seconds everything may stand still while nothing is wrong for good.
     """
 
-    __slots__ = ("atomic_limit", "has_gapless_offsets", "is_local", "keeps_keys_apart", "kind")
+    __slots__ = (
+        "atomic_limit",
+        "dedupe",
+        "has_gapless_offsets",
+        "is_local",
+        "is_synced",
+        "keeps_keys_apart",
+        "kind",
+        "longest_stall",
+        "stamped_by",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -422,14 +436,22 @@ class Capabilities:
         *,
         has_gapless_offsets: bool,
         atomic_limit: int | None,
+        dedupe: float,
+        is_synced: bool,
+        stamped_by: str,
         keeps_keys_apart: bool,
         is_local: bool,
+        longest_stall: float,
     ) -> None:
         self.kind = kind
         self.has_gapless_offsets = has_gapless_offsets
         self.atomic_limit = atomic_limit
+        self.dedupe = dedupe
+        self.is_synced = is_synced
+        self.stamped_by = stamped_by
         self.keeps_keys_apart = keeps_keys_apart
         self.is_local = is_local
+        self.longest_stall = longest_stall
 
 
 class Standing:

@@ -1,4 +1,7 @@
-"""The program on each store: the file log, NATS JetStream with one replica, and with three."""
+"""The program on each store: the file log, NATS JetStream with one replica, and with three.
+
+Runs that come to an end by themselves are forked from a `Nursery`, the others are started as anybody starts them.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FILE = Capabilities("file", has_gapless_offsets=True, atomic_limit=None, keeps_keys_apart=True, is_local=True)
-NATS = Capabilities("nats", has_gapless_offsets=False, atomic_limit=1000, keeps_keys_apart=False, is_local=False)
+FILE = Capabilities(
+    "file",
+    has_gapless_offsets=True,
+    atomic_limit=None,
+    dedupe=24 * 3600.0,
+    is_synced=True,
+    stamped_by="producer",
+    keeps_keys_apart=True,
+    is_local=True,
+    longest_stall=0.0,
+)
+NATS = Capabilities(
+    "nats",
+    has_gapless_offsets=False,
+    atomic_limit=1000,
+    dedupe=120.0,
+    is_synced=False,
+    stamped_by="server",
+    keeps_keys_apart=False,
+    is_local=False,
+    longest_stall=8.0,
+)
 
 
 @pytest.fixture(scope="session")

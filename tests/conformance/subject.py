@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Subject(Program):
-    """Runs evtool on a store. url: where that is; None for the file log in `home`. nursery: runs what ends by itself."""
+    """Runs evtool on a store. url: where that is; None for the file log in `home`. nursery: makes runs that end."""
 
     def __init__(self, home: Path, url: str | None, capabilities: Capabilities, nursery: Nursery) -> None:
         super().__init__(home)
@@ -57,8 +57,11 @@ class Subject(Program):
             self._store.close()
 
     def put(self, topic: str, *arguments: str, input: str = "") -> list[int]:
-        """Append to a topic, by arguments or standard input; return the offsets that were acknowledged."""
-        result = self("append", topic, *arguments, "--offsets", input=input)
+        """Append to a topic, by arguments or standard input; return the offsets that were acknowledged.
+
+        A busy machine may make it wait so long that it would say so, therefore it is to be quiet.
+        """
+        result = self("append", topic, *arguments, "--offsets", "-q", input=input)
         assert (result.code, result.err) == (0, ""), result
         return [int(line) for line in result.lines]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from evtool.stores.nats.watch import NatsWatch
     from evtool.stores.protocol import Capabilities
 
-ATOMIC_LIMIT = 1000  # the server's, for one batch
+_STALL_SECONDS = 8.0  # until those that are left have a new leader
 
 
 class NatsStore:
@@ -48,10 +48,19 @@ class NatsStore:
 
     @property
     def capabilities(self) -> Capabilities:
+        from evtool.stores.nats.batch import MOST
         from evtool.stores.protocol import Capabilities
 
         return Capabilities(
-            "nats", has_gapless_offsets=False, atomic_limit=ATOMIC_LIMIT, keeps_keys_apart=False, is_local=False
+            "nats",
+            has_gapless_offsets=False,
+            atomic_limit=MOST,
+            dedupe=float(settings.KNOWN["dedupe"][1] or 0),
+            is_synced=False,
+            stamped_by="server",
+            keeps_keys_apart=False,
+            is_local=False,
+            longest_stall=_STALL_SECONDS,
         )
 
     @property

@@ -104,11 +104,6 @@ def create_stream(connection: Connection, topic: str, chosen: Mapping[str, Any])
     return connection.run(make(connection, topic, chosen))
 
 
-def create_missing(connection: Connection, topic: str) -> None:
-    """`make_missing`, from the main thread."""
-    connection.run(make_missing(connection, topic))
-
-
 def update(connection: Connection, topic: str, changes: Mapping[str, Any]) -> Settings:
     """Change settings of a topic, None back to the default. Raises ConfigurationError for what cannot be changed."""
     checked = _checked(connection, topic, changes)

@@ -223,7 +223,7 @@ class NatsTopic:
         """Whether every message is an event of ours and in its place, and all replicas have it."""
         if seal is not None:
             hint = "the file store has seals; NATS checks what it stores by sums of its own"
-            raise UsageError("--since-seal", "topics on NATS have no seals", hint=hint)
+            raise UsageError(self.name, "topics on NATS have no seals", hint=hint)
         from evtool.stores.nats.verify import verify
 
         return verify(self._connection, self, progress)
