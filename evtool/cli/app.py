@@ -51,7 +51,9 @@ def _explain(error: typer.TyperException, argv: list[str]) -> int:
         hint = f"say -- before it, or see evtool {argv[0]} --help" if is_place else f"see evtool {argv[0]} --help"
         border.complain(argv[0], message[:1].lower() + message[1:], hint)
     elif argv[0].startswith("-"):
-        border.complain("usage", message[:1].lower() + message[1:], "see evtool --help")
+        is_ours = argv[0].partition("=")[0] in ("--store", "--creds")
+        hint = "it stands behind the command: evtool COMMAND --store STORE" if is_ours else "see evtool --help"
+        border.complain("usage", message[:1].lower() + message[1:], hint)
     else:
         border.complain(argv[0], "no such command", nearest(argv[0], list(COMMANDS)) or "see evtool --help")
     return error.exit_code

@@ -15,14 +15,20 @@ if TYPE_CHECKING:
     from evtool.stores.protocol import Store
 
 
-def open_home(args: Args, *, create: bool = False) -> Store:
-    """The store that a command works on."""
+def open_home(args: Args, *, create: bool = False, patience: float = 0.0) -> Store:
+    """The store that a command works on. patience: seconds for which to try to connect, if it is in a cluster."""
     said = args.__dict__
-    return open_location(args, said.get("store"), said.get("creds"), create=create)
+    return open_location(args, said.get("store"), said.get("creds"), create=create, patience=patience)
 
 
 def open_location(
-    args: Args, location: str | None, creds: str | None = None, *, what: str = "--store", create: bool = False
+    args: Args,
+    location: str | None,
+    creds: str | None = None,
+    *,
+    what: str = "--store",
+    create: bool = False,
+    patience: float = 0.0,
 ) -> Store:
     """The store at a location that was said on the command line, under the name `what`; if it is None, the usual one.
 
@@ -34,7 +40,9 @@ def open_location(
         _check_said(what, location)
     location, settings = find(location, creds)
     notify = None if args.__dict__.get("quiet") else note
-    store = open_store(location, create=create, allow_network=args.allow_nfs, notify=notify, settings=settings)
+    store = open_store(
+        location, create=create, allow_network=args.allow_nfs, notify=notify, settings=settings, patience=patience
+    )
     if location.startswith(NATS):
         border.at_end(store.close)
     return store

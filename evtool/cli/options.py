@@ -31,7 +31,12 @@ Retries = Annotated[
     int, typer.Option("--retries", metavar="N", help="Try an event again so often before it is set aside.")
 ]
 Backoff = Annotated[
-    str, typer.Option("--backoff", metavar="MIN..MAX", help="Wait before trying again, longer each time.")
+    str,
+    typer.Option(
+        "--backoff",
+        metavar="MIN..MAX",
+        help="Wait at random before trying again: up to MIN, then up to twice as long each time, at most MAX.",
+    ),
 ]
 Jobs = Annotated[
     int, typer.Option("--jobs", "-j", metavar="N", help="Handle N events at a time; those with the same key in order.")

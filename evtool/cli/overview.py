@@ -70,6 +70,7 @@ def collect(topics: list[str], rows_of: Callable[[str], list[Row]]) -> Rows:
     Nor does it if the user does not want it for one. The exit code is that of the first.
     """
     rows = Rows()
+    said = ""
     for topic in topics:
         try:
             rows += rows_of(topic)
@@ -80,7 +81,9 @@ def collect(topics: list[str], rows_of: Callable[[str], list[Row]]) -> Rows:
         except EvtoolError as error:
             if len(topics) == 1:
                 raise
-            border.complain(error.what, error.why, error.hint)
+            if str(error) != said:  # what is wrong with the store, not with a topic, would be said for each
+                border.complain(error.what, error.why, error.hint)
+            said = str(error)
             rows.exit_code = rows.exit_code or error.exit_code
     return rows
 

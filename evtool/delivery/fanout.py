@@ -200,6 +200,8 @@ class Server:
     def _consume(self) -> None:
         store = self._store = self._store or self._opened()
         rule = self.rule
+        if rule.address.kind == "nats":
+            self._far().has(rule.address.to)  # what is wrong with it should be told before there is a group
         self._membership = membership = Membership(
             store,
             rule.group,
@@ -264,13 +266,17 @@ class Server:
             return sinks.file_sink(address.place), sinks.BLOCK
         from evtool.delivery import storesink
 
-        if self._far_store is None:
-            far = self._far_store = self._open_at(address.place)
-            self.stop.on_signal[id(far)] = lambda _number, _is_first: far.hurry()
-        self._far_store.has(address.to)  # what is wrong with it should be told before an event comes
+        far = self._far()
         group = self.rule.group  # which is the name of its way, too: a sink may leave out what another one takes
-        sink = storesink.StoreSink(store, self._topic, self._far_store, address.to, group=group, way=group)
+        sink = storesink.StoreSink(store, self._topic, far, address.to, group=group, way=group)
         return sink, storesink.BLOCK
+
+    def _far(self) -> Store:
+        """The store at the sink's address."""
+        if self._far_store is None:
+            far = self._far_store = self._open_at(self.rule.address.place)
+            self.stop.on_signal[id(far)] = lambda _number, _is_first: far.hurry()
+        return self._far_store
 
     def _handle(self, store: Store, feed: Feed, membership: Membership) -> None:
         """Have the events handled one by one, with retries and dead letters."""

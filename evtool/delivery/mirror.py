@@ -208,6 +208,8 @@ class Mirror:
         """A topic of the source is gone."""
         self.watcher.removed(lane.topic)
         del self.lanes[lane.topic]
+        if self._watch is not None:  # it may be made anew
+            self._watch = self.source.watch(self.lanes, self._stop.fd, new_topics=True)
         lane.leave()
 
     def _leave(self) -> None:
@@ -293,6 +295,7 @@ class Lane:
     def _open(self) -> bool:
         """Begin where the destination ends; say whether we may."""
         mirror = self._mirror
+        mirror.destination.has(self.topic)  # what is wrong with it should be told before there is a group
         self.is_standing_by = not mirror.membership.has(self.topic)
         if self.is_standing_by:
             return False

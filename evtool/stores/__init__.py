@@ -53,12 +53,13 @@ def open_store(
     allow_network: bool = False,
     notify: Callable[[str], None] | None = None,
     settings: Mapping[str, str] | None = None,
+    patience: float = 0.0,
 ) -> Store:
     """Open the store at `location`, which is that of a cluster, or a directory.
 
     create: make the directory if it is missing.
     notify: called with a sentence about what was found and mended on the way.
-    settings: more of a cluster's address, as from `find`.
+    settings: more of a cluster's address, as from `find`. patience: seconds for which to try to connect to it.
 
     Raises ConfigurationError if the directory is not safe to use, or what the address refers to; NotFoundError if the
     directory is missing. A cluster is not connected to before it is asked for something.
@@ -66,7 +67,7 @@ def open_store(
     if location.startswith(NATS):
         from evtool.stores import access
 
-        return access.open_cluster(location, settings or {}, notify)
+        return access.open_cluster(location, settings or {}, notify, patience)
     from evtool.stores.file import FileStore
 
     return FileStore(location, create=create, allow_network=allow_network, notify=notify)

@@ -56,6 +56,8 @@ def check_location(what: str, location: str) -> str:
             raise UsageError(
                 what, f"{location!r} names another machine", hint=f"file:///{path} is a directory of this one"
             )
+    if path is location:
+        _check_meant(what, path)
     scheme, found, _ = path.partition("://")
     if found and scheme.isalnum():
         raise UsageError(what, f"no such kind of store: {scheme}://", hint="known are nats://, tls:// and directories")
@@ -64,7 +66,20 @@ def check_location(what: str, location: str) -> str:
     return path
 
 
-def open_cluster(location: str, settings: Mapping[str, str], notify: Callable[[str], None] | None) -> NatsStore:
+def _check_meant(what: str, path: str) -> None:
+    """Refuse what is no directory and may be meant as an address: its events would be stored where nobody looks."""
+    if not path or "/" in path.removeprefix("nats:/").removeprefix("tls:/") or os.path.isdir(path):
+        return
+    host, colon, port = path.rpartition(":")
+    if colon and (port.isdigit() or host in ("nats", "tls") or path.startswith(("nats:", "tls:"))):
+        raise UsageError(what, f"{path!r} is neither a directory nor an address", hint="say nats://HOST:PORT")
+    hint = f"say ./{path} to make it, or nats://{path} for a server"
+    raise UsageError(what, f"no such directory: {path}", hint=hint)
+
+
+def open_cluster(
+    location: str, settings: Mapping[str, str], notify: Callable[[str], None] | None, patience: float
+) -> NatsStore:
     """The store in the cluster at this URL. Raises ConfigurationError if there is no client for it."""
     from evtool.stores.nats import address
 
@@ -76,7 +91,7 @@ def open_cluster(location: str, settings: Mapping[str, str], notify: Callable[[s
             raise
         hint = "pip install 'evtool[nats]'"
         raise ConfigurationError(where.shown, "the client for NATS, nats-py, is not installed", hint=hint) from None
-    return NatsStore(where, notify=notify)
+    return NatsStore(where, notify=notify, patience=patience)
 
 
 def read_settings(file: str) -> dict[str, str]:

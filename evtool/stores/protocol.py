@@ -404,6 +404,9 @@ if TYPE_CHECKING:
             """What is wrong, and where: the path of a file, or a stream."""
 
 
+LAGGING = "lagging"  # the kind of a problem that is not one of what is stored: a copy of it is away, or behind
+
+
 class Capabilities:
     """What one store promises and another does not.
 

@@ -280,7 +280,7 @@ class TestPermissions:
         """Is told so when connecting, and not that nobody answers."""
         server = own_server(config=users('{ user: joe, password: a, permissions: { subscribe: "_INBOX_joe.>" } }'))
         start = time.monotonic()
-        with pytest.raises(ConfigurationError, match=r"user joe may not subscribe to _inbox\."):
+        with pytest.raises(ConfigurationError, match=r"user joe may not subscribe to _INBOX\."):
             Connection(parse(with_user(server, "joe:a"), {})).call("INFO")
         assert time.monotonic() - start < SOON
 

@@ -174,7 +174,7 @@ class TestWhichStore:
         ("said", "location"),
         [
             ("/a", "/a"),
-            ("a", "a"),
+            ("./a", "./a"),
             ("file:/a", "/a"),
             ("file:a", "a"),
             ("file:///a", "/a"),
@@ -190,6 +190,11 @@ class TestWhichStore:
         [
             ("", "is empty"),
             ("file:", "is empty"),
+            ("house", "no such directory"),
+            ("localhost:4222", "neither a directory nor an address"),
+            ("nats:h", "neither a directory nor an address"),
+            ("nats:/h:4222", "neither a directory nor an address"),
+            ("tls:h", "neither a directory nor an address"),
             ("kafka://h", "no such kind of store: kafka://"),
             ("http://h", "no such kind of store: http://"),
             ("file://h/a", "names another machine"),

@@ -38,7 +38,8 @@ def run(args: Args) -> int:
             "no events: standard input is a terminal",
             hint="pipe events in, give them as arguments, or say - to type them",
         )
-    log = home.open_home(args, create=True).ensure_topic(args.topic).writer()
+    patience = _duration(args.timeout) or 0.0
+    log = home.open_home(args, create=True, patience=patience).ensure_topic(args.topic).writer()
     appender = Appender(args, log)
     if from_input:
         from evtool.cli import intake

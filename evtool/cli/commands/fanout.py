@@ -127,7 +127,7 @@ class Watcher:
     def failed(self, rule: Rule, error: EvtoolError) -> None:
         """Say that a sink has failed."""
         hint = error.hint or (None if self._args.drain else "it is tried again; the others go on")
-        border.complain(rule.name, str(error), hint)
+        border.complain(rule.name, error.why if error.what == rule.name else str(error), hint)
 
     def standing_by(self, topic: str, rule: Rule) -> None:
         """Say that another process serves the sink."""

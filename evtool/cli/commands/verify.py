@@ -7,9 +7,10 @@ import os
 from evtool.cli import border, overview, view
 from evtool.cli.progress import Progress
 from evtool.cli.view import Column
-from evtool.errors import CorruptionError, UsageError, repair_hint
+from evtool.errors import BusyError, CorruptionError, UsageError, repair_hint
 from evtool.log import names
 from evtool.log.verify import REPAIRABLE
+from evtool.stores.protocol import LAGGING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +33,11 @@ def run(args: Args) -> int:
     if since is not None and (len(args.topics) != 1 or names.is_pattern(args.topics[0])):
         raise UsageError("verify", "a seal belongs to one topic", hint="name that topic")
 
+    kinds: set[str] = set()
+
     def look(topic: Topic) -> list[dict[str, Any]]:
         report = _look_at(topic, args)
+        kinds.update(problem.kind for _, problem in report.problems)
         if not args.json:
             _complain(topic.name, report, since)
         return [_row(topic.name, report, args)]
@@ -43,7 +47,9 @@ def run(args: Args) -> int:
         _show(args, rows)
     else:
         view.write_rows(args, _COLUMNS if since is None else _COLUMNS_SINCE, rows)
-    return CorruptionError.exit_code if any(row["problems"] for row in rows) else rows.exit_code
+    if kinds == {LAGGING}:  # nothing is wrong with the events: a server that is away comes back
+        return BusyError.exit_code
+    return CorruptionError.exit_code if kinds else rows.exit_code
 
 
 def _look_at(topic: Topic, args: Args) -> Report:

@@ -289,5 +289,5 @@ def _words(error: BaseException) -> str:
         known = error.errno and not isinstance(error, socket.gaierror)  # asyncio's own words say less
         return (os.strerror(error.errno) if known and error.errno else error.strerror or str(error)).lower()
     if "INFO" in str(error):
-        return "what answers is no NATS server"
+        return "what answers is no NATS server, or one that is just starting or ending"
     return str(error).removeprefix("nats: ").strip("'")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from evtool.errors import ConfigurationError
 from evtool.log import settings as of_files
 from evtool.log.settings import BYTES, CONSUMED, COUNT, KEEP, SECONDS
+from evtool.stores.nats.names import topic_of_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,6 +120,12 @@ def changed(config: Mapping[str, Any], changes: Mapping[str, Any], replicas: int
     }
     for name, value in changes.items():
         _set(made, name, value, replicas)
+    asked, longest = changes.get("dedupe"), made.get("max_age")
+    if asked and longest and asked * _NS > longest:
+        why = (
+            f"dedupe is longer than max-age, which is {longest / _NS:g} s: the server knows no id for longer than that"
+        )
+        raise ConfigurationError(topic_of_stream(made["name"]) or made["name"], why)
     _fit_window(made)
     return made
 

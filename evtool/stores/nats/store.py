@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 
-from evtool.errors import NotFoundError
+from evtool.errors import NotFoundError, UnreachableError
 from evtool.log.names import check_name
 from evtool.log.settings import CONSUMED
 from evtool.stores import naming
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from evtool.stores.nats.watch import NatsWatch
     from evtool.stores.protocol import Capabilities
 
+_AGAIN_SECONDS = 0.2
 _STALL_SECONDS = 8.0  # until those that are left have a new leader
 
 
@@ -29,21 +31,29 @@ class NatsStore:
     """Topics in a cluster; see `evtool.stores.protocol.Store`.
 
     It connects when it is first asked for something, and stays connected until `close`.
-    notify: called with a sentence about what was found on the way.
+    notify: called with a sentence about what was found on the way. patience: seconds for which to try to connect, once
+        at least; that takes up to 2 s.
     """
 
-    def __init__(self, address: Address, notify: Callable[[str], None] | None = None) -> None:
+    def __init__(self, address: Address, notify: Callable[[str], None] | None = None, *, patience: float = 0.0) -> None:
         self.address = address
         self._notify = notify
+        self._give_up_at = time.monotonic() + patience
         self._persists = False
         self._connected: Connection | None = None
 
     @property
     def connection(self) -> Connection:
         """The connection. Raises UnreachableError or ConfigurationError if there can be none."""
-        if self._connected is None:
-            self._connected = Connection(self.address, self._notify)
-            self._be_patient()
+        while self._connected is None:
+            try:
+                self._connected = Connection(self.address, self._notify)
+            except UnreachableError:
+                if time.monotonic() >= self._give_up_at:
+                    raise
+                time.sleep(_AGAIN_SECONDS)
+            else:
+                self._be_patient()
         return self._connected
 
     @property

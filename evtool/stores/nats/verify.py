@@ -12,6 +12,7 @@ import time
 from evtool.log import line
 from evtool.log.check import Problem
 from evtool.stores.nats import names, stream
+from evtool.stores.protocol import LAGGING
 from evtool.stores.where import seconds_of
 
 TYPE_CHECKING = False
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from evtool.stores.nats.connection import Connection
     from evtool.stores.nats.topic import NatsTopic
 
-FOREIGN, LOST, FALLING, LAGGING, AHEAD = "foreign", "lost", "falling", "lagging", "ahead"
+FOREIGN, LOST, FALLING, AHEAD = "foreign", "lost", "falling", "ahead"
 _FOREIGN = b'","foreign":"nats","data":'  # what follows the time
 _TIME_LENGTH = len(b',"time":"') + line.TIME_LENGTH
 _MOST_FALL = 1.0  # seconds: so far the clocks of two servers may differ without anybody minding
