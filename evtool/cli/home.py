@@ -38,7 +38,7 @@ def open_location(
     """
     if location is not None:
         _check_said(what, location)
-    location, settings = find(location, creds)
+    location, settings = find(location, creds, what=what)
     notify = None if args.__dict__.get("quiet") else note
     store = open_store(
         location, create=create, allow_network=args.allow_nfs, notify=notify, settings=settings, patience=patience

@@ -21,11 +21,13 @@ def default_location() -> str:
     return os.path.join(environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"), "evtool")
 
 
-def find(store: str | None = None, creds: str | None = None) -> tuple[str, Mapping[str, str]]:
+def find(
+    store: str | None = None, creds: str | None = None, *, what: str = "--store"
+) -> tuple[str, Mapping[str, str]]:
     """The location of the store that is meant, and what else is known of it, for `open_store`.
 
     store: what was said; else $EVTOOL_STORE counts, else $EVTOOL_HOME, else the settings file, else `default_location`.
-    creds: a credentials file, for a cluster.
+    creds: a credentials file, for a cluster. what: as what the store was said, for errors.
 
     Raises ConfigurationError if the settings file is not right, UsageError for what is no location.
     """
@@ -35,7 +37,7 @@ def find(store: str | None = None, creds: str | None = None) -> tuple[str, Mappi
             return default_location(), {}
     from evtool.stores import access
 
-    return access.find(store, creds)
+    return access.find(store, creds, what)
 
 
 def settings_file() -> str:

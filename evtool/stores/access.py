@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 _FILE = "file:"
 
 
-def find(store: str | None, creds: str | None) -> tuple[str, Mapping[str, str]]:
+def find(store: str | None, creds: str | None, what: str) -> tuple[str, Mapping[str, str]]:
     """The location of the store that is meant, and the settings of its address; see `evtool.stores.find`."""
     environ = os.environ
     said = environ.get("EVTOOL_STORE") if store is None else store
     home = environ.get("EVTOOL_HOME")
     if said or store is not None:
-        location = check_location("EVTOOL_STORE" if store is None else "--store", said or "")
+        location = check_location("EVTOOL_STORE" if store is None else what, said or "")
     elif home:
         location = home
     else:

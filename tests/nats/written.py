@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from tests.nats.credentials import Authority
+import pytest
+
 from tests.nats.server import Cluster, Server
 
 if TYPE_CHECKING:
@@ -16,13 +19,18 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).resolve().parents[2] / "man" / "evtool-nats.7"
 ESCAPES = {r"\-": "-", r"\(aq": "'", r"\(ha": "^", r"\(ti": "~", r"\(ga": "`", r"\&": "", r"\e": "\\"}
-EXTENSIONS = ("subjectAltName=IP:127.0.0.1", "extendedKeyUsage=serverAuth,clientAuth")
 
 
 def blocks() -> list[str]:
     """The texts that stand on the page as they are, in order."""
     found = re.findall(r"^\.EX\n(.*?)^\.EE$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     return [re.sub(r"\\(?:\(..|.)", lambda escape: ESCAPES[escape[0]], text) for text in found]
+
+
+def block(beginning: str) -> str:
+    """The text that begins like this."""
+    (text,) = [text for text in blocks() if text.startswith(beginning)]
+    return text
 
 
 def file(name: str) -> str:
@@ -44,6 +52,15 @@ def password(user: str) -> str:
     found = re.search(rf'user: "{user}", password: "([^"]+)"', file("users.conf"))
     assert found, user
     return found[1]
+
+
+def make_certificates(directory: Path) -> None:
+    """Make those of the authority and of n1, n2 and n3 as the page does. Skips the test if there is no openssl."""
+    if shutil.which("openssl") is None:
+        pytest.skip("certificates are made by openssl, which is not installed")
+    commands = replaced(block("ec="), {"DNS:$n.example.org": "IP:127.0.0.1"})
+    made = subprocess.run(["sh", "-e"], input=commands, capture_output=True, text=True, cwd=directory, check=False)
+    assert made.returncode == 0, made.stderr
 
 
 class WrittenServer(Server):
@@ -77,7 +94,12 @@ class WrittenServer(Server):
         if self._takes_leaves:
             text = replaced(text, {"sync_interval: always": "sync_interval: always\n domain: hub"})
             text += replaced(file("leafnodes.conf"), {"0.0.0.0:7422": f"127.0.0.1:{self.leaf_port}"})
-        return replaced(text, {"/etc/nats": self.directory.parent})
+        etc = self.directory.parent
+        certificate = {
+            "/etc/nats/server.pem": etc / f"{self.name}.pem",
+            "/etc/nats/server.key": etc / f"{self.name}.key",
+        }
+        return replaced(replaced(text, certificate), {"/etc/nats": etc})
 
 
 class WrittenCluster(Cluster):
@@ -87,10 +109,8 @@ class WrittenCluster(Cluster):
 
     def __init__(self, directory: Path, *, takes_leaves: bool = False) -> None:
         self.directory = directory
-        authority = Authority(directory)
-        certificate, key = authority.issue(*EXTENSIONS)
-        certificate.rename(directory / "server.pem")
-        key.rename(directory / "server.key")
+        directory.mkdir()
+        make_certificates(directory)
         self.servers = []
         try:
             for name in ("n1", "n2", "n3"):

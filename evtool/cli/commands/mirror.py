@@ -73,7 +73,7 @@ class Place:
         self._args = args
         self._said = args.store if said == _USUAL else said
         self._what = "--store" if said == _USUAL else what
-        location, _ = find(self._said)
+        location, _ = find(self._said, what=self._what)
         self.is_cluster = location.startswith(NATS)
         self.name = shown(location)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 from evtool.errors import ConditionError, ConfigurationError, NotFoundError, StorageError
@@ -24,6 +25,7 @@ _NO_PEERS, _NOT_CLUSTERED = 10005, 10074
 _NO_REPLICAS = frozenset((_NO_PEERS, _NOT_CLUSTERED))
 _INVALID = frozenset((10052, 10053, 10110))  # which it calls failures of its own
 _SERVERS_FAULT = 500
+_STARTING_SECONDS = 10.0
 _REPLICAS_OF_CLUSTER = 3
 # What helps, by the number of the error.
 _HINTS = {
@@ -54,6 +56,24 @@ def refused(topic: str, error: ApiError) -> EvtoolError:
     return ConfigurationError(topic, f"the server refuses it: {why}", hint=_HINTS.get(number))
 
 
+def check_takes(topic: str, config: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError if a stream, which then somebody else has made, can't be appended to."""
+    subject = names.subject_of(topic)
+    hint = f"nats stream info {names.stream_of(topic)} shows how somebody else has made it"
+    if not any(_covers(pattern, subject) for pattern in config.get("subjects") or ()):
+        raise ConfigurationError(topic, f"its stream does not take what is published on {subject}", hint=hint)
+    if config.get("no_ack"):
+        raise ConfigurationError(topic, "its stream does not acknowledge what it stores", hint=hint)
+
+
+def _covers(pattern: str, subject: str) -> bool:
+    """Whether a pattern of subjects, with * for a part and > for all the rest, is also for this subject."""
+    wanted, parts = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">" and len(parts) >= len(wanted):
+        parts[len(wanted) - 1 :] = [">"]
+    return len(wanted) == len(parts) and all(one in ("*", part) for one, part in zip(wanted, parts, strict=True))
+
+
 def info(connection: Connection, topic: str, **body: Any) -> dict[str, Any]:
     """What the server says of a topic's stream. Raises NotFoundError."""
     return call(connection, topic, f"STREAM.INFO.{names.stream_of(topic)}", body or None)
@@ -82,13 +102,26 @@ async def make(connection: Connection, topic: str, chosen: Mapping[str, Any] | N
     verb, token = f"STREAM.CREATE.{stream}", os.urandom(8).hex()
     config = settings.new_config(stream, names.subject_of(topic), checked, default_replicas(connection), token)
     try:
-        made = await connection.api(verb, config)
+        made = await _create(connection, verb, config)
     except ApiError as error:
         if error.number != _NOT_CLUSTERED or connection.address.replicas or checked.get("replicas"):
             raise refused(topic, error) from error
         # We speak through a leaf node that is in a cluster, and what is behind it is a single server.
         made = await connection.api(verb, settings.new_config(stream, names.subject_of(topic), checked, 1, token))
     return settings.of_config(made["config"])
+
+
+async def _create(connection: Connection, verb: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Ask for a stream; for a while again, if servers that should keep it are just starting. Raises ApiError."""
+    deadline = connection.loop.time() + _STARTING_SECONDS
+    while True:
+        try:
+            return await connection.api(verb, config)
+        except ApiError as error:
+            is_starting = error.number == _NO_PEERS and "offline" in error.description
+            if not is_starting or connection.is_hurried or connection.loop.time() >= deadline:
+                raise
+        await asyncio.sleep(_STARTING_SECONDS / 40)
 
 
 async def make_missing(connection: Connection, topic: str) -> None:
