@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FIRST_QUOTA, _MOST_QUOTA = 4, 2048  # events that we lease ahead
 _AHEAD_SECONDS = (0.05, 0.2)  # that they should keep us busy
-_LOOK_SECONDS = 0.03  # while others have what we wait for
+_LOOK_SECONDS, _LONGEST_LOOK = 0.03, 0.5  # while others have what we wait for, ever more
 
 
 class LeasedSupply:
@@ -56,6 +56,7 @@ class LeasedSupply:
         self._held: dict[str, set[int]] = {}
         self._done: dict[str, list[int]] = {}
         self._quota = _FIRST_QUOTA
+        self._look_seconds = _LOOK_SECONDS
         self._asked = time.monotonic()
         self._renewed = self._synced = time.monotonic()
         self._wake = wake
@@ -87,6 +88,8 @@ class LeasedSupply:
         for topic, share in self._shares.items():
             if wanted > len(tasks):
                 tasks += self._lease(topic, share, wanted - len(tasks))
+        if tasks:
+            self._look_seconds = _LOOK_SECONDS
         return tasks or None
 
     def listen(self, loop: Loop, call: Callable[[], None]) -> None:
@@ -109,7 +112,8 @@ class LeasedSupply:
         if fd is not None:
             loop.watch(fd, self._call)
         if fd is None or sum(share.count for share in self._shares.values()) > held:
-            loop.after(_LOOK_SECONDS, self._call)
+            loop.after(self._look_seconds, self._call)
+            self._look_seconds = min(1.5 * self._look_seconds, _LONGEST_LOOK)
 
     def done(self, tasks: list[Task]) -> None:
         """These are done with for good."""

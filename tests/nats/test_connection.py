@@ -73,6 +73,26 @@ def test_it_knows_what_the_server_says_of_itself(server: Server, connect: Connec
     assert (connection.server_name, connection.is_clustered, connection.max_payload) == ("n0", False, 1 << 20)
 
 
+def test_what_nobody_waits_for_does_not_fail_in_silence(server: Server, connect: Connect) -> None:
+    """Its error ends what anybody does with the connection next; that there was no answer ends nothing."""
+    connection = connect(server.url)
+
+    async def fail(error: Exception) -> None:
+        raise error
+
+    async def nothing() -> None:
+        pass
+
+    for error in (Unanswered("it", "no answer"), NoResponders("it", "nobody"), ConnectionResetError()):
+        connection.begin(fail(error)).result(PATIENCE)
+        connection.run(nothing())
+    connection.signal.take()
+    connection.begin(fail(ConfigurationError("it", "is wrong"))).result(PATIENCE)
+    assert connection.signal.take()
+    with pytest.raises(ConfigurationError, match="is wrong"):
+        connection.run(nothing())
+
+
 def test_it_asks_jetstream_and_tells_its_errors_by_number(server: Server, connect: Connect) -> None:
     connection = connect(server.url)
     assert connection.call("INFO")["streams"] == 0

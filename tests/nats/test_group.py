@@ -352,6 +352,9 @@ def test_signs_of_life_are_given_for_what_is_held_and_only_that(
     group, reader = one.consume()
     first = offsets_of(reader.read())
     group.handle(Ranges([(0, 9)]))
+    heard.clear()
+    wait_until(lambda: (10, b"+WPI") in heard, "what was being said when they were handled")
+    heard.clear()
     wait_until(lambda: [one for one, said in heard if said == b"+WPI"].count(10) >= 3)
     said = {offset for offset, data in heard if data == b"+WPI"}
     assert not said & {*range(10)}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import threading
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
-from evtool.errors import ConditionError
+from evtool.errors import BusyError, ConditionError
+from evtool.log import line
 from evtool.log.ranges import Ranges
 from evtool.stores.nats import names
-from evtool.stores.nats.group import NatsGroup
+from evtool.stores.nats.group import SHARED, NatsGroup
 from evtool.stores.nats.register import Record, Register
 from tests.nats.consuming import (
     Client,
@@ -20,7 +24,7 @@ from tests.nats.consuming import (
     read_all,
     read_until,
 )
-from tests.program import wait_until
+from tests.program import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +41,25 @@ def two(server: Server) -> Iterator[list[Client]]:
 def info_of(server: Server | Cluster, group: str = "g") -> dict[str, Any]:
     with server.wire() as wire:
         return wire.api(f"CONSUMER.INFO.evtool_t.{group}")
+
+
+@contextlib.contextmanager
+def started_after(server: Server, seconds: float) -> Iterator[None]:
+    """Start the server after so many seconds, unless the block has ended by then; it lives as long as the block."""
+    is_over = threading.Event()
+
+    def start() -> None:
+        if not is_over.wait(seconds):
+            server.start()
+            is_over.wait()  # it ends with the thread that has started it
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 # What is gone
@@ -266,6 +289,50 @@ def test_it_goes_on_after_the_server_was_started_anew(own_server: Callable[..., 
         assert not NatsGroup(other.connection, "t", "g").try_acquire()
         other.append(5)
         assert read_until(reader, 5) == list(range(10_000, 10_005))
+
+
+def test_who_has_time_rides_out_any_outage(own_server: Callable[..., Server]) -> None:
+    """A group ends when the patience of its connection does; if that is endless, it goes on when the server is back."""
+    server = own_server()
+    with clients(server, 3) as (impatient, patient, sharing):
+        impatient.append(20)
+        groups = [client.consume(name=f"g{at}") for at, client in enumerate((impatient, patient))]
+        shared = sharing.group(SHARED, "s")
+        share = shared.share(shared.join(0), lambda lines: lines, lambda *_: None, 1.0)
+        for _, reader in groups:
+            read_until(reader, 20)
+        assert len(share.take(5)) == 5
+        impatient.connection.patience = 1.0
+        patient.connection.patience = sharing.connection.patience = math.inf
+        server.kill()
+        for group, _ in groups:
+            group.commit(5)
+        with pytest.raises(BusyError):
+            groups[0][0].sync()
+        with started_after(server, 2.0):
+            groups[1][0].sync()
+            patient.append(1, start=20)
+            wait_until(lambda: 20 in offsets_of(groups[1][1].read()), "what came afterwards")
+            wait_until(lambda: 20 in map(line.offset_of, share.take(99)), "what came afterwards")
+
+
+def test_who_is_told_to_stop_waits_no_longer(own_server: Callable[..., Server]) -> None:
+    """With endless patience too: what is not known to have arrived is told as such."""
+    server = own_server()
+    with clients(server, 2) as (one, other):
+        one.append(20)
+        group, reader = one.consume()
+        read_until(reader, 20)
+        _, waiting = other.consume(name="h")
+        for client in (one, other):
+            client.connection.patience = math.inf
+        server.kill()
+        group.commit(5)
+        with started_after(server, PATIENCE):  # then all would go well
+            for client, use in ((one, group.sync), (other, lambda: read_until(waiting, 99))):
+                threading.Timer(0.3, client.connection.hurry).start()
+                with pytest.raises(BusyError):
+                    use()
 
 
 def test_a_cluster_that_loses_its_leader_is_ridden_out(own_cluster: Callable[..., Cluster]) -> None:

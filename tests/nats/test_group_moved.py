@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from evtool.stores.moved import Moved
 from evtool.stores.nats.deputy import NatsDeputy
 from evtool.stores.nats.group import NatsGroup
 from evtool.stores.nats.register import Record, Register
+from evtool.stores.nats.survey import Survey, survey
 from tests.nats.consuming import (
     Client,
     begin,
@@ -105,6 +107,46 @@ def test_every_use_tells_of_a_seek(two: list[Client], monkeypatch: pytest.Monkey
         group.sync()
         standing = other.topic.standing(f"g{at}")
         assert (standing.committed, standing.lag) == (1, 19)
+
+
+def test_what_was_read_before_it_joined_anew_moves_nobody_again(
+    two: list[Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One seek is told once, though a look at the record was begun before and ends long after."""
+    one, other = two
+    one.append(20)
+    group, reader = one.consume()
+    read_all(reader)
+    seat, register = group.seat, Register(one.connection)
+    stale = one.connection.run(register.read("t", "g"))
+    other.topic.seek("g", 8)
+    hear_notice(group)
+    with pytest.raises(Moved):
+        group.check()
+    gate = asyncio.Event()
+    looks: list[asyncio.Task[Record]] = []
+    read = seat._register.read
+
+    async def look_meanwhile(*args: Any) -> Survey:
+        if not looks:
+            monkeypatch.setattr(seat._register, "read", read_late)
+            looks.append(asyncio.ensure_future(seat.look()))
+        return await survey(*args)
+
+    async def read_late(*_: Any) -> tuple[Record, int]:
+        monkeypatch.setattr(seat._register, "read", read)
+        await gate.wait()
+        return stale
+
+    async def finish() -> None:
+        gate.set()
+        await looks[0]
+
+    monkeypatch.setattr("evtool.stores.nats.seat.survey", look_meanwhile)
+    assert group.join(8) == 8
+    one.connection.run(finish())
+    assert seat.notice == ""
+    assert read_all(group.reader(8)) == list(range(8, 20))
 
 
 def test_a_seek_moves_a_group_that_nobody_consumes_for(two: list[Client]) -> None:

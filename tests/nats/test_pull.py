@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import pytest
@@ -117,6 +118,40 @@ def test_what_was_asked_for_comes_when_it_is_there(connection: Connection) -> No
     pulled.close()
 
 
+def test_that_nothing_is_there_is_no_news(connection: Connection) -> None:
+    """The signal is for what comes, so that who asks again whenever it is set does not do so all the time."""
+    pulled = Pull(connection, STREAM, "billing", on_demand=True)
+    pulled.start()
+    connection.signal.take()
+    pulled.ask(10, at_once=True)
+    assert pulled.wait(PATIENCE)
+    assert not pulled.asked
+    assert not connection.signal.take()
+    pulled.ask(1, seconds=0.2)
+    wait_until(connection.signal.take, "the end of a request that stood for a while")
+    assert not pulled.asked
+    pulled.close()
+
+
+def test_what_has_come_is_there_once_nothing_is_asked_for_any_more(connection: Connection) -> None:
+    """Whatever the moment at which the other thread looks: a message is in the queue before it counts as come."""
+    pulled = Pull(connection, STREAM, "billing", on_demand=True)
+    seen: list[int] = []
+
+    class Queue(deque[tuple[bytes, str]]):
+        def append(self, message: tuple[bytes, str]) -> None:
+            seen.append(pulled.asked)
+            super().append(message)
+
+    pulled._messages = Queue()
+    pulled.start()
+    fill(connection, "orders", 3)
+    pulled.ask(3)
+    assert take_all(pulled, 3) == [0, 1, 2]
+    assert seen == [3, 2, 1]
+    pulled.close()
+
+
 def test_a_consumer_that_is_removed_is_told(connection: Connection) -> None:
     """Nothing more comes, what has come is still there, and the wait is over."""
     fill(connection, "orders", 10)
@@ -142,6 +177,7 @@ def test_a_consumer_that_is_not_there_interrupts(connection: Connection) -> None
 def test_a_request_that_makes_no_sense_is_refused(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the server's words, instead of asking again and again."""
     monkeypatch.setattr(pull, "HEARTBEAT", 100)
+    monkeypatch.setattr(pull, "_LEAST_BEATS", 1)
     pulled = Pull(connection, STREAM, "billing")
     pulled.start()
     assert pulled.wait(PATIENCE)
@@ -172,7 +208,7 @@ def test_after_a_lost_connection_it_asks_again(own_server: Callable[..., Server]
     pulled = Pull(connection, STREAM, "billing")
     pulled.start()
     wait_until(lambda: pulled.count == 10, "all")
-    server.kill()
+    server.stop()  # in good order, so that it remembers what it has delivered
     server.start()
     wait_until(lambda: pulled.failure == INTERRUPTED, "the loss to be noticed")
     assert take_all(pulled, 10) == list(range(10))

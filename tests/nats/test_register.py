@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from evtool.errors import BusyError
 from evtool.log.ranges import Ranges
 from evtool.stores.nats import names
 from evtool.stores.nats.register import Record, Register
@@ -50,6 +53,23 @@ def test_a_record_too_long_keeps_the_lowest_handled_offsets() -> None:
     left = Ranges(again.handled)
     left.subtract(record.handled)
     assert not left
+
+
+def test_who_is_never_the_first_gives_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that others are always faster than ends when its patience does, and so does a removal."""
+
+    async def too_late(*_: Any) -> bool:
+        return False
+
+    with clients(server, 1) as (one,):
+        _add(one, 1)
+        monkeypatch.setattr(Register, "_store", too_late)
+        register = Register(one.connection)
+        one.connection.patience = 0.3
+        with pytest.raises(BusyError, match="others change its record all the time"):
+            one.connection.run(register.update("t", "g", lambda _: True))
+        with pytest.raises(BusyError, match="others change its record all the time"):
+            one.connection.run(register.remove("t", "g"))
 
 
 def test_the_stream_is_made_at_first_need(server: Server) -> None:

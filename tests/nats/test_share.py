@@ -15,7 +15,7 @@ from evtool.log.ranges import Ranges
 from evtool.stores.moved import Moved
 from evtool.stores.nats.group import SHARED, NatsGroup
 from evtool.stores.nats.register import Register
-from tests.nats.consuming import Client, clients, hear_again, hear_notice, take_until
+from tests.nats.consuming import Client, clients, hear_again, hear_notice, read_all, take_until
 from tests.program import wait_until
 
 if TYPE_CHECKING:
@@ -139,14 +139,52 @@ def test_no_more_is_leased_than_is_asked_for(two: list[Client]) -> None:
 
 
 def test_what_comes_later_is_there_to_be_taken(two: list[Client]) -> None:
-    """An empty take is not the end: what is appended after it comes with the next."""
+    """An empty take is not the end: what is appended after it comes a moment later, once."""
     one, other = two
     one.append(2)
     share = share_of(one, start=2)
     for at in range(2, 6):
         assert take(share) == []
         other.append(1)
-        assert take(share) == [at]
+        assert take_until(share, 1) == [at]
+
+
+def test_who_has_nothing_to_do_asks_for_nothing(server: Server) -> None:
+    """One request stands for a while, and taking again and again meanwhile sends none."""
+    with clients(server, 1) as (one,):
+        one.append(1)
+        share = share_of(one, start=1)
+        while take(share) or not share.is_drained or not share._pull.asked:
+            pass
+        before = one.connection.client.stats["out_msgs"]
+        for _ in range(100):
+            assert take(share) == []
+        assert one.connection.client.stats["out_msgs"] <= before + 4  # the request may have ended just now
+
+
+def test_what_came_to_one_that_leaves_another_has_at_once(two: list[Client]) -> None:
+    """Also if it had only just come, and was not taken."""
+    one, other = two
+    one.append(1)
+    first = share_of(one, start=1)
+    assert take(first) == []
+    other.append(3)
+    wait_until(lambda: first._pull.count, "what was waited for")
+    second = share_of(other)
+    first.leave()
+    assert sorted(take_until(second, 3)) == [1, 2, 3]
+
+
+def test_what_came_and_was_not_taken_in_time_comes_again(two: list[Client]) -> None:
+    """A lease begins when we asked, not when we look: nothing is given out that another may have by now."""
+    one, other = two
+    one.append(1)
+    first, second = share_of(one, start=1, seconds=1.0), share_of(other, seconds=1.0)
+    assert take(first) == []
+    other.append(1)
+    wait_until(lambda: first._pull.count, "what was waited for")
+    assert take_until(second, 1) == [1]
+    assert take(first) == []
 
 
 def test_what_is_left_another_has_at_once(two: list[Client]) -> None:
@@ -219,6 +257,55 @@ def test_a_lease_holds_as_long_as_it_is_renewed(two: list[Client]) -> None:
     assert str(first.renew(Ranges([(0, 1)]))) == "0-1"
 
 
+def test_only_what_is_asked_for_is_renewed(two: list[Client]) -> None:
+    """What this process holds and does not name another gets when its lease is over."""
+    one, other = two
+    one.append(2)
+    first, second = share_of(one, seconds=1.0), share_of(other, seconds=1.0)
+    assert take(first) == [0, 1]
+    assert take_until(second, 1, lambda: first.renew(Ranges([(0, 0)]))) == [1]
+
+
+def test_a_lease_counts_as_renewed_only_if_the_server_says_so(own_server: Callable[..., Server]) -> None:
+    """If it is not there, or stands still, the lease ends when it would have ended."""
+    server = own_server()
+    with clients(server, 1) as (one,):
+        one.append(2)
+        share = share_of(one, seconds=3.0)
+        assert take(share) == [0, 1]
+        until = dict(share._until)
+        assert not share.renew(Ranges([(0, 1)]))
+        renewed = dict(share._until)
+        assert all(renewed[offset] > until[offset] for offset in until)
+        server.suspend()
+        share.renew(Ranges([(0, 1)]))
+        server.resume()
+        assert share._until == renewed
+        server.kill()
+        share.renew(Ranges([(0, 1)]))
+        assert share._until == renewed
+
+
+def test_what_several_have_handled_takes_little_room(two: list[Client]) -> None:
+    """What others have handled closes the gaps: neither a member nor the record keeps a range for each event."""
+    one, other = two
+    one.append(400)
+    shares = [share_of(client) for client in two]
+    assert take(shares[0], 1) == [0]  # and does not handle it
+    for at in range(1, 400):
+        assert take(shares[at % 2], 1) == [at]
+        shares[at % 2].handle(Ranges([(at, at)]))
+    for share in (*shares, *shares):
+        share.group.sync()
+        share.group.say(word="")
+    assert [str(share.group.state.handled) for share in shares] == ["1-399", "1-399"]
+    shares[0].handle(Ranges([(0, 0)]))
+    for share in shares:
+        share.group.sync()
+        assert (share.group.state.committed, len(share.group.state.handled)) == (400, 0)
+    assert other.topic.standing("g").committed == 400
+
+
 def test_what_is_not_ours_is_refused(two: list[Client]) -> None:
     """Only what this member has leased it can say to be handled."""
     one, other = two
@@ -281,10 +368,7 @@ def test_what_was_handled_by_several_is_known_to_one_alone(two: list[Client]) ->
     wait_until(alone.try_acquire)
     committed = alone.committed
     assert committed == 0
-    reader = alone.reader(alone.join(committed))
-    lines = reader.read()
-    offsets = [line.offset_of(text) for text in lines.split(b"\n")[:-1]]
-    assert offsets == [*range(4), 8, 9, *range(11, 22)]
+    assert read_all(alone.reader(alone.join(committed))) == [*range(4), 8, 9, *range(11, 22)]
 
 
 # Seek, again, removal
@@ -530,6 +614,28 @@ def test_a_server_that_was_started_anew_is_asked_again(own_server: Callable[...,
         assert not share.handle(Ranges([(0, 99)]))
         share.group.sync()
         assert ack_state(one) == (100, 0)
+
+
+def test_a_program_that_shares_and_has_nothing_to_do_is_quiet(
+    server: Server, nats_program: Callable[[str], Any]
+) -> None:
+    """The server hears next to nothing of it."""
+    with clients(server, 1) as (one,):
+        one.append(1)
+    run = nats_program(server.url)
+    process = run.start("subscribe", "t", "--group", "g", "--from", "earliest", "--share", "--", "cat")
+    try:
+        assert line.offset_of(process.stdout.readline()) == 0
+
+        def is_quiet() -> bool:
+            before = server.look("varz")["in_msgs"]
+            time.sleep(1)
+            return bool(server.look("varz")["in_msgs"] - before < 10)
+
+        wait_until(is_quiet, "a second of silence")
+    finally:
+        process.terminate()
+        process.communicate()
 
 
 def test_the_group_of_a_program_that_shares(server: Server, nats_program: Callable[[str], Any]) -> None:

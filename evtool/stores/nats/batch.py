@@ -291,7 +291,10 @@ class Batch:
         return max(0.05, self._deadline - self._connection.loop.time())
 
     async def _look(self, reason: str) -> None:
-        """See what is there now; make the topic if it is missing; wait a little. Raises GaveUpError."""
+        """See what is there now; make the topic if it is missing; wait a little.
+
+        Raises GaveUpError, and ConfigurationError if it is not made for that.
+        """
         self._check_patience(reason)
         try:
             info = await self._info()
@@ -302,6 +305,7 @@ class Batch:
         except (Unanswered, NoResponders) as error:
             raise GaveUpError(error.why) from error
         else:
+            stream.check_takes(self._topic, info["config"])
             self._mind_window(info["config"].get("duplicate_window", 0) / 1e9)
         await self._rest(reason)
 

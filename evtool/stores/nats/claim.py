@@ -178,7 +178,10 @@ async def gone(connection: Connection, topic: str, group: str, members: dict[str
     """Which of these members do not live any more, as far as can be told in a moment."""
     doubtful = {name for name, said in members.items() if not _has_ended(said)}
     if doubtful:
-        answers, _ = await who.everybody(connection, topic, group, _GONE_SECONDS, known=doubtful)
+        try:
+            answers, _ = await who.everybody(connection, topic, group, _GONE_SECONDS, known=doubtful)
+        except Unanswered:  # it is we who are cut off
+            return members.keys() - doubtful
         doubtful &= answers.keys()
     return members.keys() - doubtful
 

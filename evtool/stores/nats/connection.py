@@ -35,6 +35,7 @@ _WILL_PASS = (10004, 10007, 10008, 10009)  # no leader yet
 _FIRST_TRY, _LONGEST_TRY = 1.0, 2.0  # seconds that an answer of JetStream may take before we ask again
 _TELL_SECONDS = 5.0  # without a connection, until somebody who waits for ever is told
 _SECONDS_WITHOUT_JETSTREAM = 0.5  # nobody answers for so long: it is not that a leader is missing
+_INBOX = "_INBOX."
 _CLOSE_SECONDS = 2.0
 _HURRY_SECONDS = 1.5  # for an answer, once we were told to stop
 _LOOK_SECONDS = 0.25  # between two looks whether we are in a hurry
@@ -153,11 +154,14 @@ class Connection:
             raise
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Begin a coroutine in the loop, and go on."""
-        if os.getpid() != self._process or self.loop.is_closed():
-            coroutine.close()
-            raise Unanswered(self.address.shown, "the connection was closed")
+        """Begin a coroutine in the loop, and go on; whoever does that waits for it later."""
+        self._check_open(coroutine)
         return asyncio.run_coroutine_threadsafe(self._guarded(coroutine), self.loop)
+
+    def begin(self, coroutine: Coroutine[Any, Any, object]) -> Future[None]:
+        """Begin one that nobody waits for. That there is no answer ends it alone, any other error ends all."""
+        self._check_open(coroutine)
+        return asyncio.run_coroutine_threadsafe(self._unwaited(coroutine), self.loop)
 
     def call(
         self, verb: str, body: Mapping[str, Any] | None = None, *, patience: float | None = None
@@ -232,7 +236,7 @@ class Connection:
             except (ApiError, NoResponders, Unanswered) as error:
                 self._check_will_pass(error, self.loop.time() - start)
                 if self.is_hurried or self.loop.time() + wait >= deadline:
-                    raise self._unanswered(seconds_in_all) if isinstance(error, Unanswered) else error from None
+                    raise self._given_up(error, seconds_in_all) from None
             await asyncio.sleep(wait)
             seconds, wait = min(2 * seconds, _LONGEST_TRY), min(2 * wait, 0.5)
 
@@ -279,6 +283,19 @@ class Connection:
         await self.client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
         self._up.set()
 
+    def _check_open(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        if os.getpid() != self._process or self.loop.is_closed():
+            coroutine.close()
+            raise Unanswered(self.address.shown, "the connection was closed")
+
+    async def _unwaited(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        try:
+            await self._guarded(coroutine)
+        except (BusyError, OSError, TimeoutError):
+            pass
+        except Exception as error:
+            self._fail(error)
+
     async def _guarded(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run one that ends with our failure, and raises none of nats-py's errors."""
         task = asyncio.current_task()
@@ -322,6 +339,12 @@ class Connection:
     @property
     def _may_have_jetstream(self) -> bool:
         return bool(self.address.domain or self.client.info.get("jetstream"))
+
+    def _given_up(self, error: EvtoolError, seconds: float) -> EvtoolError:
+        """What is raised when we ask no more: an answer that there is no leader is none."""
+        if isinstance(error, ApiError):
+            return Unanswered(self.address.shown, error.description)
+        return self._unanswered(seconds) if isinstance(error, Unanswered) else error
 
     def _unanswered(self, seconds: float) -> Unanswered:
         why = "no answer" if self._up.is_set() else "not connected to any server"
@@ -386,11 +409,15 @@ class Connection:
         doing = "subscribe to" if " for subscription " in text else "publish to"
         asked = [(said, future) for said, future in self._pending.values() if said.lower() == subject]
         shown = asked[0][0] if asked else subject
+        hint = "the server's operator grants that"
+        if shown.startswith(_INBOX.lower()):  # nats-py has lowered it
+            shown = _INBOX + shown.removeprefix(_INBOX.lower())
+            hint = "answers come there: inbox=PREFIX in the address or the settings file says another beginning"
         who = f"user {self.address.user}" if self.address.user else "with these credentials one"
         error = ConfigurationError(
             self.address.shown,
             f"permission denied: {who} may not {doing} {shown}",
-            hint="the server's operator grants that",
+            hint=hint,
         )
         for _, future in asked:
             if not future.done():

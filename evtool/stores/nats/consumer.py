@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ACK_WAIT = {ALONE: 30.0, SHARED: 30.0, MANUAL: 24 * 3600.0}
 _BELOW_START = 10204
 _NS = 10**9
+_MOST_WAITING = 1 << 14  # requests: each member that shares and has nothing to do has one
 _FIRST = 1  # the first sequence of any stream
 _MOST_PUTS, _PAUSE_SECONDS = 5, 0.01
 
@@ -141,6 +142,7 @@ class Durable:
             "ack_policy": "explicit",
             "ack_wait": round(ack_wait * _NS),
             "max_ack_pending": -1,
+            "max_waiting": _MOST_WAITING,
             "metadata": {"evtool": "1"},
         }
         try:

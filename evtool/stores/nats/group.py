@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _BEATS = 3  # signs of life in the time after which an event would come again
 _SHORT_PATIENCE = 2.0  # if we have just waited in vain
 _PACE_STEP = 10.0
+_TELLS = 4  # a second, by all members that share: each hears of each
 
 
 class State:
@@ -78,6 +79,9 @@ class NatsGroup:
         self._is_stale = False  # we were moved, and have not joined anew
         self._is_cut_off = False
         self._paced = 0.0
+        self._is_put_off = False  # by `sync`, and it will be by `release` at the latest
+        self._told = float("-inf")  # when the record was, by the clock of this process
+        self._members = 1  # as of then
 
     # Who consumes
 
@@ -105,6 +109,11 @@ class NatsGroup:
         """Let others consume, and have what was not handled."""
         if not self.member:
             return
+        try:
+            if self._is_put_off and self.acks is not None and not self.seat.notice:
+                self._tell(_SHORT_PATIENCE)
+        except EvtoolError:  # what was not told comes from the consumer, or once more
+            pass
         self._end()
         try:
             self.connection.run(self.seat.leave())
@@ -218,10 +227,9 @@ class NatsGroup:
         if self.acks is not None and not self.acks.is_idle:
             self.connection.run(self.acks.confirm(patience))
         if self._is_dirty:
-            progress = self._progress()
-            joined = self.acks is not None
-            self.connection.run(self.seat.tell(progress, patience) if joined else self.seat.tell_unjoined(progress))
-            self._is_dirty, self._done_again = False, Ranges()
+            self._is_put_off = not self._may_tell
+            if not self._is_put_off:
+                self._tell(patience)
         self._is_cut_off = False
         if self.seat.notice == SEIZED:
             self.check()
@@ -270,7 +278,7 @@ class NatsGroup:
 
     def _take_in(self, found: Survey) -> None:
         self._state = State(found.committed, found.handled, Ranges(found.record.again))
-        self._done_again, self._is_dirty = Ranges(), False
+        self._done_again, self._is_dirty, self._is_put_off = Ranges(), False, False
 
     def _end(self) -> None:
         """Nothing that was given out is ours any more."""
@@ -284,6 +292,26 @@ class NatsGroup:
             self._reader.close()
             self._reader = None
         self.held.clear()
+
+    @property
+    def _may_tell(self) -> bool:
+        """Whether it is time to write the record. Of those who share, the consumer knows what each has handled."""
+        pause = self._members / _TELLS if self._members > _TELLS and self.mode == SHARED else 0.0
+        return bool(self._done_again) or time.monotonic() - self._told >= pause
+
+    def _tell(self, patience: float | None) -> None:
+        """Write into the record what is handled, and learn from it what others have brought about."""
+        progress = self._progress()
+        if self.acks is None:
+            self.connection.run(self.seat.tell_unjoined(progress))
+        else:
+            record = self.connection.run(self.seat.tell(progress, patience))
+            if record is not None:  # what others have handled closes the gaps in what we have
+                self._state.committed, self._state.handled = record.committed, Ranges(record.handled)
+                self._members = len(record.members)
+        self._told = time.monotonic()
+        self._is_dirty = self._is_put_off = False
+        self._done_again = Ranges()
 
     def _progress(self) -> Progress:
         state = self._state

@@ -8,6 +8,8 @@ from collections import deque
 
 from nats import errors
 
+from evtool.stores.nats.connection import NoResponders, Unanswered
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -33,9 +35,6 @@ class Held:
 
     def __len__(self) -> int:
         return len(self._replies)
-
-    def __contains__(self, offset: int) -> bool:
-        return offset in self._replies
 
     def offsets(self) -> list[int]:
         """All that is held, rising."""
@@ -92,6 +91,12 @@ class Held:
         with self._lock:
             return list(self._replies.values())
 
+    def replies_of(self, offsets: Iterable[int]) -> list[str]:
+        """Where those of these that are held are acknowledged."""
+        with self._lock:
+            known = self._replies
+            return [known[offset] for offset in offsets if offset in known]
+
     def old(self) -> list[str]:
         """Where that is acknowledged which was held already when this was last called."""
         with self._lock:
@@ -106,7 +111,7 @@ class Heartbeat:
         self._connection = connection
         self._replies = replies
         self._seconds = seconds
-        self._task = connection.start(self._run())
+        self._task = connection.begin(self._run())
 
     def stop(self) -> None:
         """Say it no more."""
@@ -118,14 +123,30 @@ class Heartbeat:
             await say_in_progress(self._connection, self._replies())
 
 
-async def say_in_progress(connection: Connection, replies: list[str]) -> None:
-    """Say of these that they are in work. If there is no connection, nothing is said."""
+async def say_in_progress(connection: Connection, replies: list[str], seconds: float | None = None) -> bool:
+    """Say of these that they are in work. If there is no connection, nothing is said.
+
+    seconds: how long to wait for an answer to the last one, which says that all have arrived. Returns whether it came;
+    without `seconds` nobody asks for it, and all that is known is whether they were sent.
+    """
+    last = replies.pop() if replies and seconds is not None else None
     for start in range(0, len(replies), _CHUNK):
         for reply in replies[start : start + _CHUNK]:
             if not connection.client.is_connected:
-                return
+                return False
             try:
                 await connection.client.publish(reply, _IN_PROGRESS)
             except errors.Error:
-                return
+                return False
         await asyncio.sleep(0)
+    return last is None or seconds is None or await _is_answered(connection, last, seconds)
+
+
+async def _is_answered(connection: Connection, reply: str, seconds: float) -> bool:
+    if not connection.client.is_connected:
+        return False
+    try:
+        await connection.request(reply, _IN_PROGRESS, timeout=seconds)
+    except (Unanswered, NoResponders):
+        return False
+    return True

@@ -14,7 +14,8 @@ part at a time, so that no block waits for a round trip; while there is none, no
 set whenever something comes or the pull fails.
 
 With `on_demand` nothing is asked for but by `ask(count)`, which adds to what is asked for already; `at_once`: only what
-is there now. `asked` is how many messages are still to come, and `wait` ends too when that is none.
+is there now, and that it was not more sets no signal. `asked` is how many messages are still to come, and `wait` ends
+too when that is none. `drain()` hangs up once all has come that the server had already sent.
 
 A pull belongs to the thread that made it. What is said here to run in the loop's thread touches nothing that the other
 one writes, but for the deque between them.
@@ -54,7 +55,9 @@ _OVERHEAD = 1 << 16  # bytes that the server may count for a message beside its 
 _SECOND = 10**9
 _EXPIRES = 30  # seconds that a request stands
 HEARTBEAT = 2.0  # seconds; twice in a row without a word is once too often
-_OVERDUE = _EXPIRES + 3 * HEARTBEAT
+_LEAST_BEATS = 2  # while a request stands; the server refuses fewer
+_OVERDUE = 3 * HEARTBEAT  # seconds after its end in which the server has to say that a request is over
+_DRAIN_SECONDS = 1.0
 _TOO_LARGE = "Message Size Exceeds MaxBytes"
 _ENDED = (_TOO_LARGE, "Batch Completed")
 _INTERRUPTED = ("Leadership Change", "Server Shutdown")
@@ -62,14 +65,15 @@ _TOO_MANY = "Exceeded MaxRequestBatch of "
 
 
 class _Request:
-    """What was asked for and not answered in full. since: when, by the loop's clock."""
+    """What was asked for and not answered in full. until: when that must be over, by the loop's clock."""
 
-    __slots__ = ("count", "since", "size")
+    __slots__ = ("at_once", "count", "size", "until")
 
-    def __init__(self, count: int, size: int, since: float) -> None:
+    def __init__(self, count: int, size: int, until: float, *, at_once: bool) -> None:
         self.count = count
         self.size = size
-        self.since = since
+        self.until = until
+        self.at_once = at_once
 
 
 class Pull:
@@ -151,9 +155,9 @@ class Pull:
             self._begin(self._fill())
         return taken
 
-    def ask(self, count: int, *, at_once: bool = False) -> None:
-        """Ask for so many messages more."""
-        self._connection.run(self._request(count, at_once=at_once))
+    def ask(self, count: int, *, at_once: bool = False, seconds: float | None = None) -> None:
+        """Ask for so many messages more. seconds: how long the request stands, if not for long."""
+        self._connection.run(self._request(count, at_once=at_once, seconds=seconds))
 
     def wait(self, timeout: float) -> bool:
         """Wait at most so many seconds until there is something to take, or nothing to wait for; say whether so."""
@@ -186,7 +190,7 @@ class Pull:
 
     def _begin(self, coroutine: Coroutine[Any, Any, None]) -> None:
         try:
-            self._connection.start(coroutine)
+            self._connection.begin(coroutine)
         except Unanswered:  # closed: whoever uses the connection is told
             self._fail(INTERRUPTED, "the connection was closed")
 
@@ -212,6 +216,17 @@ class Pull:
             except errors.Error:  # the connection is closed
                 pass
 
+    async def drain(self) -> None:
+        """Hang up as soon as all has come that was sent to us; at once if there is no connection."""
+        subscription = self._subscription
+        if subscription is not None and self._connection.client.is_connected:
+            try:
+                async with asyncio.timeout(_DRAIN_SECONDS):
+                    await subscription.drain()  # type: ignore[no-untyped-call]
+            except (errors.Error, TimeoutError):
+                pass
+        await self.leave()
+
     async def _reopen(self) -> None:
         self._requests.clear()
         self._granted = self._came
@@ -224,7 +239,8 @@ class Pull:
         while not self._on_demand and self.failure is None and self._has_room:
             await self._request(self._batch)
 
-    async def _request(self, count: int, *, at_once: bool = False) -> None:
+    async def _request(self, count: int, *, at_once: bool = False, seconds: float | None = None) -> None:
+        seconds = _EXPIRES if seconds is None else seconds
         self._request_count += 1
         inbox = f"{self._inbox}.{self._request_count}"
         size = max(self._size, SIZE) if self._on_demand else self._size
@@ -232,8 +248,10 @@ class Pull:
         if at_once:
             body["no_wait"] = True
         else:
-            body |= {"expires": _EXPIRES * _SECOND, "idle_heartbeat": int(HEARTBEAT * _SECOND)}
-        self._requests[inbox] = _Request(count, size, self._connection.loop.time())
+            heartbeat = min(HEARTBEAT, seconds / _LEAST_BEATS)
+            body |= {"expires": int(seconds * _SECOND), "idle_heartbeat": int(heartbeat * _SECOND)}
+        until = self._connection.loop.time() + seconds + _OVERDUE
+        self._requests[inbox] = _Request(count, size, until, at_once=at_once)
         self._granted += count
         try:
             await self._connection.client.publish(self._subject, orjson.dumps(body), reply=inbox)
@@ -245,9 +263,11 @@ class Pull:
             await self._on_status(message)
             return
         payload = message.data
-        self._came += 1
-        self._came_size += len(payload)
+        self._came_size += len(payload)  # first: `take` divides what has come by what is there
         self._messages.append((payload, message.reply))
+        self._came += 1  # last: who sees that nothing is asked for any more finds it
+        if self._on_demand and not self.asked:
+            self._requests.clear()
         self._signal.set()
         if self._awaits:
             self._awaits = False
@@ -285,8 +305,9 @@ class Pull:
             self._size = max(self._size, min(2 * request.size, self._connection.max_payload + _OVERHEAD))
         self._granted -= left
         if self._on_demand and not self.asked:
-            self._signal.set()
             self._arrival.set()
+            if not request.at_once:
+                self._signal.set()
 
     def _on_heartbeat(self, headers: Mapping[str, str]) -> None:
         if self._is_ordered and int(headers.get("Nats-Last-Consumer", 0)) > self._came:
@@ -302,8 +323,8 @@ class Pull:
             await asyncio.sleep(HEARTBEAT)
             before, heard = heard, self._came + self._words
             quiet = quiet + 1 if self._requests and heard == before else 0
-            oldest = min((request.since for request in self._requests.values()), default=math.inf)
-            if quiet == 2 or oldest + _OVERDUE < self._connection.loop.time():
+            until = min((request.until for request in self._requests.values()), default=math.inf)
+            if quiet == 2 or until < self._connection.loop.time():
                 self._fail(INTERRUPTED, "no heartbeat")
 
     def _stop_watching(self) -> None:

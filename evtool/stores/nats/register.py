@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _EXISTS = 10058
 _WRONG_LAST = frozenset((10071, 10164))
+_ANSWER_SECONDS = 2.0  # for one try; then we look again
 _MOST_BYTES = 256 << 10  # of handled offsets; what is left out is handled once more
 
 
@@ -82,6 +83,10 @@ class Record:
 
     def encode(self) -> bytes:
         """The record as a message."""
+        return orjson.dumps(self.say())
+
+    def say(self) -> dict[str, Any]:
+        """What such a message says."""
         said = {
             "committed": self.committed,
             "handled": _shortened(self.handled),
@@ -96,7 +101,7 @@ class Record:
             "paces": self.paces,
             "removed": self.is_removed,
         }
-        return orjson.dumps({name: value for name, value in said.items() if value or name == "committed"})
+        return {name: value for name, value in said.items() if value or name == "committed"}
 
     def move(self, offset: int) -> None:
         """Let the group begin anew at an offset; its consumer has yet to follow."""
@@ -142,41 +147,52 @@ class Register:
         """Let `change` alter the record, and store it unless that returns False; give back the record as it is then.
 
         `change` is called again when somebody else was faster, and when an answer did not come: it may then find what
-        it has done itself. Raises Unanswered, ApiError.
+        it has done itself. Raises BusyError after so many seconds, or the connection's patience; ApiError.
         """
         deadline = time.monotonic() + (self._connection.patience if patience is None else patience)
         while True:
-            record, version = await self.read(topic, group, patience=max(0.1, deadline - time.monotonic()))
+            record, version = await self.read(topic, group, patience=_left(deadline))
             if record.is_removed:
                 record = Record()
             if not change(record):
                 return record
-            try:
-                if await self._store(topic, group, record, version):
-                    return record
-            except (Unanswered, NoResponders) as error:
-                if self._connection.is_hurried or time.monotonic() >= deadline:
-                    raise BusyError(error.what, error.why) from None
-            await asyncio.sleep(0.001 + 0.02 * os.urandom(1)[0] / 255)  # not all at the same moment
+            if await self._is_stored(topic, group, record, version, deadline):
+                return record
 
     async def remove(self, topic: str, group: str) -> None:
-        """Forget a group. Whoever consumes for it is told by a last record."""
+        """Forget a group. Whoever consumes for it is told by a last record. Raises as `update` does."""
         record = Record()
         record.is_removed = True
+        deadline = time.monotonic() + self._connection.patience
         while True:
-            now, version = await self.read(topic, group)
+            now, version = await self.read(topic, group, patience=_left(deadline))
             if version == 0:
                 return
-            if now.is_removed or await self._store(topic, group, record, version):
+            if now.is_removed or await self._is_stored(topic, group, record, version, deadline):
                 break
         await self._connection.api(f"STREAM.PURGE.{names.REGISTER}", {"filter": names.record_subject(topic, group)})
 
-    async def _store(self, topic: str, group: str, record: Record, version: int) -> bool:
+    async def _is_stored(self, topic: str, group: str, record: Record, version: int, deadline: float) -> bool:
+        """Try to store a record; say whether that is done, else after a moment. Raises BusyError at the deadline."""
+        why = "others change its record all the time"
+        try:
+            if await self._store(topic, group, record, version, min(_ANSWER_SECONDS, _left(deadline))):
+                return True
+        except (Unanswered, NoResponders) as error:
+            if self._connection.is_hurried:
+                raise BusyError(error.what, error.why) from None
+            why = error.why
+        if time.monotonic() >= deadline:
+            raise BusyError(f"{topic}, group {group}", why)
+        await asyncio.sleep(0.001 + 0.02 * os.urandom(1)[0] / 255)  # not all at the same moment
+        return False
+
+    async def _store(self, topic: str, group: str, record: Record, version: int, seconds: float) -> bool:
         """Store a record if this is still the latest version; say whether that was so."""
         headers = {"Nats-Expected-Last-Subject-Sequence": str(version)}
         subject = names.record_subject(topic, group)
         try:
-            answer = await self._connection.request(subject, record.encode(), headers)
+            answer = await self._connection.request(subject, record.encode(), headers, timeout=seconds)
         except NoResponders:
             await self._make()
             raise
@@ -201,6 +217,11 @@ class Register:
         except ApiError as error:
             if error.number != _EXISTS:
                 raise
+
+
+def _left(deadline: float) -> float:
+    """The seconds that are left, but enough to ask once."""
+    return max(0.1, deadline - time.monotonic())
 
 
 def _decode(data: bytes) -> Record:

@@ -24,6 +24,7 @@ from evtool.stores.nats.survey import Survey, survey
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from typing import Any
 
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
@@ -35,6 +36,8 @@ _PACE_SECONDS = 60.0
 _FOLLOW_SECONDS = 1.0  # that a seek has to put the consumer where it is to be, before a member that shares does it
 _LOOK_SECONDS = 0.02
 _LOOKS = (0.0, 0.005, 0.02, 0.1, 0.5)  # seconds to wait before each
+_NAKS_AT_ONCE = 256  # before others have their turn in the loop
+_MOST_NAKS = 1 << 16  # what is beyond comes again by itself, a little later
 
 
 class Progress:
@@ -155,8 +158,8 @@ class Seat:
                 await self.look()  # for what was said before we listened
                 return found
 
-    async def tell(self, progress: Progress, patience: float | None) -> None:
-        """Say in the record what has been handled."""
+    async def tell(self, progress: Progress, patience: float | None) -> Record | None:
+        """Say in the record what has been handled; what it says then, or None if it is not ours to say."""
         if self.mode == SHARED and self._is_in:
             info = await self._consumer.info(patience=patience)
             if info is not None:  # the others have brought it about too
@@ -169,8 +172,11 @@ class Seat:
             return True
 
         record = await self._register.update(self._topic, self._group, change, patience=patience)
-        if self._is_in and not self._is_ours(record):
+        if self._is_ours(record):
+            return record
+        if self._is_in:
             await self.look()
+        return None
 
     async def tell_unjoined(self, progress: Progress) -> None:
         """The same, for one that has not joined: the consumer is put where that is."""
@@ -192,7 +198,7 @@ class Seat:
 
     async def look(self) -> Record:
         """Read the record, and note what it says."""
-        joins = self._joins
+        joins = self._joins if self._is_in else None
         record, version = await self._register.read(self._topic, self._group)
         if joins != self._joins or not self._is_in:
             pass  # this was asked before we were moved and joined anew, and told by then
@@ -252,20 +258,29 @@ class Seat:
         We hear of it before it is stored, if it is at all, so we may have to look for it more than once.
         """
         try:
-            said = Record(orjson.loads(message.data))
-        except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
+            said = self._gist(orjson.loads(message.data))
+        except (orjson.JSONDecodeError, AttributeError, TypeError):
             return
         for seconds in _LOOKS:
-            is_news = said.is_removed or not self._is_ours(said) or str(said.again) != self._known_again
-            if not self._is_in or not is_news:
+            if not self._is_in or said == (False, self._seeks, self._holder, True, self._known_again):
                 return
             await asyncio.sleep(seconds)
-            if (await self.look()).encode() == said.encode():
+            if self._gist((await self.look()).say()) == said:
                 return
+
+    @property
+    def _holder(self) -> str:
+        return "" if self.mode == SHARED else self.member
+
+    def _gist(self, said: dict[str, Any]) -> tuple[bool, int, str, bool, str]:
+        """What of a record concerns us, unless it is what is handled: that may be long, and comes from each member."""
+        is_member = self.mode != SHARED or self.member in said.get("members", {})
+        removed, seeks = said.get("removed", False), said.get("seeks", 0)
+        return removed, seeks, said.get("holder", ""), is_member, said.get("again", "")
 
     def _on_reconnect(self) -> None:
         if self._is_in:
-            self._connection.start(self.look())
+            self._connection.begin(self.look())
 
     async def _on_seek(self, seeks: int) -> None:
         """Somebody asks whether we have heard of a seek: after our answer nothing of what was before arrives."""
@@ -312,8 +327,10 @@ class Seat:
         assert info is not None
         if len(self._dead) < len(others) or not info.unacknowledged:
             return
-        for sequence in range(info.floor + 1, info.delivered + 1):
+        for sequence in range(info.floor + 1, min(info.delivered, info.floor + _MOST_NAKS) + 1):
             await self._connection.client.publish(self._consumer.nak_of(sequence, info.delivered_count), b"-NAK")
+            if sequence % _NAKS_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def _enter(self, position: int, found: Survey) -> bool:
         """Say that we consume, from `position` on; say whether nobody has moved the group meanwhile."""

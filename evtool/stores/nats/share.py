@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+from nats import errors
+
 from evtool.errors import NotFoundError, StorageError
 from evtool.log import line
 from evtool.log.ranges import Ranges
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from evtool.stores.nats.who import Answer
 
 _ANSWER_SECONDS = 5.0
+_RENEW_SECONDS = 2.0  # for an answer
+_PARTS = 4  # of a lease: so long a request stands, and what it brings has the rest left
 _SIZE = 1 << 24
 _FRESH_SECONDS = 1.0
 _AGAIN = "again"
@@ -36,6 +40,8 @@ _AGAIN = "again"
 
 class NatsShare:
     """One member's part of a group that shares. The group is acquired so, and joined.
+
+    If nothing is there it leaves one request open; what that brings sets the connection's signal.
 
     wants: which of some whole lines are wanted. on_missed: told of events that are gone, unread. seconds: of a lease.
     """
@@ -57,6 +63,8 @@ class NatsShare:
         self._until: dict[int, float] = {}  # of each lease, by the clock of this process
         self._again = Ranges()  # what comes again, and we have
         self._reached = 0  # the highest sequence that anybody was given, as far as we know
+        self._reached_count = 0  # how many deliveries there had been by then
+        self._asked = 0.0  # since when there is a request: what has come was leased after that
         self._looked = self._pruned = float("-inf")
         self._count = 0
         self._is_drained = False
@@ -83,12 +91,12 @@ class NatsShare:
         self.group.look()
         lines = self._take_again(limit) if self.group.state.again else []
         while len(lines) < limit:
-            asked = time.monotonic()
             messages = self._ask(limit - len(lines))
             if not messages:
-                self._look()
+                self._rest(is_empty=not lines)
                 break
-            if new := self._lease(messages, asked):
+            self._is_drained = False
+            if new := self._lease(messages, self._asked):
                 lines += self._lines_of(new)
         return lines
 
@@ -108,26 +116,27 @@ class NatsShare:
         return refused
 
     def renew(self, held: Ranges) -> Ranges:
-        """Hold on to what we have; returns those that are ours no more. Raises Moved."""
+        """Hold on to these, if the server says so; returns those that are ours no more. Raises Moved."""
         self.group.check()
         now = time.monotonic()
         lost = Ranges.of(offset for offset in held.offsets() if not self._has(offset, now))
         for offset in lost.offsets():
             self._until.pop(offset, None)
         self.group.held.take(lost)
-        self._until = dict.fromkeys(self._until, now + self._seconds)
-        self._connection.run(say_in_progress(self._connection, self.group.held.replies()))
+        kept = [offset for offset in held.offsets() if offset in self._until]
+        replies = self.group.held.replies_of(kept)
+        if self._connection.run(
+            say_in_progress(self._connection, replies, min(_RENEW_SECONDS, self._seconds / _PARTS))
+        ):
+            self._until.update(dict.fromkeys(kept, now + self._seconds))
         return lost
 
     def leave(self) -> None:
         """Let others have what is leased and not handled."""
         self._until.clear()
-        replies = self.group.held.clear()
-        if replies:
-            self._connection.run(self._give_back(replies))
+        self._connection.run(self._give_back(self.group.held.clear()))
         if self._again:
             self._give_up_again(self._again, is_handled=False)
-        self._pull.close()
 
     def is_gone(self) -> bool:
         """Whether the topic was removed. Asks nobody unless something is wrong."""
@@ -141,19 +150,36 @@ class NatsShare:
     # What the consumer gives us
 
     def _ask(self, count: int) -> list[tuple[bytes, str]]:
-        """What there is now, at most so many messages."""
-        if time.monotonic() - self._looked > _FRESH_SECONDS:
-            self._reached = max(self._reached, self._info().delivered)
-        self._pull.ask(count, at_once=True)
-        messages: list[tuple[bytes, str]] = []
-        while len(messages) < count and self._pull.wait(_ANSWER_SECONDS) and self._pull.count:
-            messages += self._pull.take(_SIZE, count - len(messages))
-        if self._pull.failure is not None and not messages:
+        """What there is now, at most so many messages. If a request is open there is no more than it has brought."""
+        pull = self._pull
+        is_open = pull.failure is None and pull.asked > 0  # before we look: what comes then is there to be taken
+        if pull.count or is_open:
+            return pull.take(_SIZE, count)
+        if pull.failure is not None:
             self._recover()
+        if time.monotonic() - self._looked > _FRESH_SECONDS:
+            self._reach_to(self._info())
+        self._asked = time.monotonic()
+        pull.ask(count, at_once=True)
+        messages: list[tuple[bytes, str]] = []
+        while len(messages) < count and pull.wait(_ANSWER_SECONDS) and pull.count:
+            messages += pull.take(_SIZE, count - len(messages))
         return messages
+
+    def _rest(self, *, is_empty: bool) -> None:
+        """Nothing is there: be told of what comes, and see how much others have, unless nothing can have changed."""
+        is_open = self._pull.failure is None and self._pull.asked > 0
+        if is_open and self._is_drained:
+            return
+        if is_empty and not is_open and self._pull.failure is None and not self._pull.count:
+            self._asked = time.monotonic()
+            self._pull.ask(1, seconds=self._seconds / _PARTS)
+        self._look()
 
     def _lease(self, messages: list[tuple[bytes, str]], asked: float) -> list[tuple[bytes, str]]:
         """Hold these. Those that we did not have already: a server that was killed may forget what it has delivered."""
+        if time.monotonic() >= asked + self._seconds:  # they have come too late, and come again
+            return []
         offsets = [sequence - 1 for sequence in Block(messages).stream_seqs]
         new = [one for one, offset in zip(messages, offsets, strict=True) if not self._has(offset, asked)]
         self.group.held.add(offsets, [reply for _, reply in messages])
@@ -163,7 +189,7 @@ class NatsShare:
     def _lines_of(self, messages: list[tuple[bytes, str]]) -> list[bytes]:
         """The lines that are wanted; the others are handled."""
         block = Block(messages)
-        self._reach(block.stream_seqs)
+        self._reach(block)
         wanted = self._wants(block.lines(0, len(messages)))
         lines = [text + b"\n" for text in wanted.split(b"\n")[:-1]]
         if len(lines) < len(messages):
@@ -171,14 +197,25 @@ class NatsShare:
             self.handle(Ranges.of(sorted(unwanted)))
         return lines
 
-    def _reach(self, sequences: list[int]) -> None:
-        """These were given to us; tell what was removed before them. Others may have been given what lies between."""
-        for sequence in sorted(sequences):
-            if sequence > self._reached + 1 > 1:
+    def _reach(self, block: Block) -> None:
+        """These were given to us; tell what was removed before them. Others may have been given what lies between.
+
+        That is so if there were as many deliveries as there are events.
+        """
+        for sequence, count in sorted(zip(block.stream_seqs, block.consumer_seqs, strict=True)):
+            if sequence - self._reached > max(1, count - self._reached_count) and self._reached:
                 first = self._first_sequence()
                 if self._reached + 1 < first:
                     self._tell_missed(self._reached, min(sequence, first) - 2)
-            self._reached = max(self._reached, sequence)
+            if sequence > self._reached:
+                self._reached, self._reached_count = sequence, count
+            else:  # once more
+                self._reached_count += 1
+
+    def _reach_to(self, info: ConsumerInfo) -> None:
+        """The server says how far others have come."""
+        if info.delivered > self._reached:
+            self._reached, self._reached_count = info.delivered, info.delivered_count
 
     def _tell_missed(self, first: int, last: int) -> None:
         missed = Ranges([(first, last)])
@@ -193,8 +230,13 @@ class NatsShare:
         return self._until.get(offset, float("-inf")) >= now or offset in self._again
 
     async def _give_back(self, replies: list[str]) -> None:
-        for reply in replies:
-            await self._connection.client.publish(reply, b"-NAK")
+        """Ask for nothing more, and give back these and what has come and was not taken."""
+        await self._pull.drain()
+        for reply in replies + self._pull.replies():
+            try:
+                await self._connection.client.publish(reply, b"-NAK")
+            except errors.Error:  # no connection: it comes again when its lease is over
+                return
 
     def _recover(self) -> None:
         """Ask again, or raise what has happened."""
@@ -230,7 +272,8 @@ class NatsShare:
         """See how much is left, for us and for others."""
         info, record = self._connection.run(self._read())
         self._looked = time.monotonic()
-        self._reached = max(self._reached, info.delivered if info is not None else 0)
+        if info is not None:
+            self._reach_to(info)
         others = {name: said for name, said in record.members.items() if _AGAIN in said and name != self.group.member}
         claimed = sum(Ranges.parse(said[_AGAIN]).count() for said in others.values())
         unhandled = info.pending + info.unacknowledged if info is not None else 0
