@@ -21,9 +21,7 @@ def default_location() -> str:
     return os.path.join(environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share"), "evtool")
 
 
-def find(
-    store: str | None = None, creds: str | None = None, *, what: str = "--store"
-) -> tuple[str, Mapping[str, str]]:
+def find(store: str | None = None, creds: str | None = None, *, what: str = "--store") -> tuple[str, Mapping[str, str]]:
     """The location of the store that is meant, and what else is known of it, for `open_store`.
 
     store: what was said; else $EVTOOL_STORE counts, else $EVTOOL_HOME, else the settings file, else `default_location`.

@@ -45,6 +45,18 @@ def test_each_event_is_handled_by_one_of_them(evtool: Subject, tmp_path: Path) -
     assert (row["committed"], row["lag"], row["active"]) == (offsets[-1] + 1, 0, False)
 
 
+def test_several_that_begin_a_group_at_once_repeat_nothing(evtool: Subject, tmp_path: Path) -> None:
+    """Whichever of them makes the group, and however far it has come when the others see it."""
+    for topic in ("a", "b", "c"):
+        offsets = evtool.put(topic, input=numbered(40))
+        out = tmp_path / topic
+        group = ["subscribe", topic, "-g", "g", "--from=earliest", "--share", "--drain", "--"]
+        started = [evtool.start(*group, "sh", "-c", f"echo $EVTOOL_OFFSET >>{out}") for _ in range(3)]
+        for one in started:
+            succeed(finish(one))
+        assert sorted(int(offset) for (offset,) in rows(out)) == offsets
+
+
 def test_the_order_of_a_key_holds_within_a_process_and_where_promised_across_them(
     evtool: Subject, tmp_path: Path
 ) -> None:

@@ -74,15 +74,16 @@ class Durable:
                 return None
             raise stream.refused(self.topic, error) from error
 
-    async def begin(self, offset: int, ack_wait: float, found: ConsumerInfo | None) -> int:
+    async def begin(self, offset: int, ack_wait: float, found: ConsumerInfo | None, *, is_consumed: bool = True) -> int:
         """Let it deliver from an offset on, whatever it has delivered, and say how many there are; make it if need be.
 
         ack_wait: seconds after which it delivers again what was neither acknowledged nor said to be in work.
-        found: how it is now.
+        found: how it is now. is_consumed: whether the topic may drop what all groups have handled.
         """
         if found is None:
             await self._make(ack_wait)
-            await keeper.release(self._connection, self.topic)
+            if is_consumed:
+                await keeper.release(self._connection, self.topic)
         else:
             await self.let_wait(ack_wait, found)
         try:

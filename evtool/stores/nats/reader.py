@@ -276,7 +276,7 @@ class NatsReader:
         if leave is not None:
             self._connection.unwatch_close(leave)
             try:
-                self._connection.start(leave())
+                self._connection.begin(leave())
             except Unanswered:  # closed, and this was done
                 pass
 

@@ -8,6 +8,7 @@ not know who consumes, nor what is to come again. That is in here:
     committed   the offset of the group's next event, as of the last sync (its consumer may be ahead of that)
     handled     these offsets above it are handled too. again: these are to come again
     seeks       how often the group has been moved. is_sought: its consumer has yet to follow, to `committed`
+    putter      the member that sees to that; puts: how often one has
     holder      the member that consumes alone, or lets others commit; empty if there is none
     members     who consumes, or did last: `pid`, `host`, `mode`, `command`, `since`, `given`; what it has of `again`
     born        when the stream of the topic was made: the record of a former topic of that name is worth nothing
@@ -28,6 +29,7 @@ import time
 import orjson
 
 from evtool.errors import BusyError
+from evtool.log.line import LIMIT
 from evtool.log.ranges import Ranges
 from evtool.stores.nats import names, stream
 from evtool.stores.nats.connection import ApiError, NoResponders, Unanswered
@@ -62,23 +64,29 @@ class Record:
         "mark",
         "members",
         "paces",
+        "puts",
+        "putter",
         "seeks",
     )
 
     def __init__(self, said: dict[str, Any] | None = None) -> None:
         said = said or {}
         committed = said.get("committed")
-        self.committed: int | None = None if committed is None else int(committed)
+        self.committed: int | None = committed if isinstance(committed, int) and 0 <= committed < LIMIT else None
         self.handled = Ranges.parse(said.get("handled", ""))
         self.again = Ranges.parse(said.get("again", ""))
         self.seeks: int = said.get("seeks", 0)
         self.is_sought: bool = said.get("sought", False)
+        self.putter: str = said.get("putter", "")
+        self.puts: int = said.get("puts", 0)
         self.holder: str = said.get("holder", "")
-        self.members: dict[str, dict[str, str]] = said.get("members", {})
+        members = said.get("members", {})
+        self.members: dict[str, dict[str, str]] = {name: one for name, one in members.items() if isinstance(one, dict)}
         self.born: str = said.get("born", "")
         self.is_left: bool = said.get("left", False)
         self.mark: list[int] | None = said.get("mark")
-        self.paces: list[list[float]] = said.get("paces", [])
+        paces = said.get("paces", [])
+        self.paces: list[list[float]] = [one for one in paces if isinstance(one, list) and len(one) == 2]
         self.is_removed: bool = said.get("removed", False)
 
     def encode(self) -> bytes:
@@ -93,6 +101,8 @@ class Record:
             "again": str(self.again),
             "seeks": self.seeks,
             "sought": self.is_sought,
+            "putter": self.putter,
+            "puts": self.puts,
             "holder": self.holder,
             "members": self.members,
             "born": self.born,

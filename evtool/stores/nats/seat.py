@@ -35,6 +35,7 @@ MOVED, SEIZED, REMOVED = "moved", "seized", "removed"
 _PACE_SECONDS = 60.0
 _FOLLOW_SECONDS = 1.0  # that a seek has to put the consumer where it is to be, before a member that shares does it
 _LOOK_SECONDS = 0.02
+_PUT_SECONDS = 5.0  # that another member has to put the consumer where it is to be; then it is thought dead
 _LOOKS = (0.0, 0.005, 0.02, 0.1, 0.5)  # seconds to wait before each
 _NAKS_AT_ONCE = 256  # before others have their turn in the loop
 _MOST_NAKS = 1 << 16  # what is beyond comes again by itself, a little later
@@ -144,6 +145,7 @@ class Seat:
         self.notice, self.again, self._is_in = "", None, False
         self._joins += 1
         sought_until = time.monotonic() + _FOLLOW_SECONDS
+        patient_until = time.monotonic() + _PUT_SECONDS
         while True:
             found = await survey(self._connection, self._topic, self._group)
             if found.record.holder not in ("", self.member):
@@ -152,8 +154,10 @@ class Seat:
             if self.mode == SHARED and found.record.is_sought and found.info and time.monotonic() < sought_until:
                 await asyncio.sleep(_LOOK_SECONDS)
                 continue
-            position = await self._put_consumer(found, start)
-            if await self._enter(position, found):
+            position = await self._put_consumer(found, start, has_waited=time.monotonic() > patient_until)
+            if position is None:
+                await asyncio.sleep(_LOOK_SECONDS)
+            elif await self._enter(position, found):
                 self._is_in = True
                 await self.look()  # for what was said before we listened
                 return found
@@ -186,7 +190,7 @@ class Seat:
         if found.info is None:
             await self._prepare(committed, found)
         if begins:
-            await self._consumer.begin(committed, ACK_WAIT[self.mode], found.info)
+            await self._consumer.begin(committed, ACK_WAIT[self.mode], found.info, is_consumed=found.is_consumed)
 
         def change(record: Record) -> bool:
             if begins:
@@ -293,31 +297,45 @@ class Seat:
 
     # Joining
 
-    async def _put_consumer(self, found: Survey, start: int) -> int:
-        """Put it where the group stands; where that is. In the survey it is then None, as it is not what it was."""
+    async def _put_consumer(self, found: Survey, start: int, *, has_waited: bool) -> int | None:
+        """Put it where the group stands; where that is, or None if another member is just doing so.
+
+        Of several that begin at once only one may: it would deliver again what the others have. In the survey it is
+        then None, as it is not what it was. has_waited: the other one has had its time.
+        """
         position = found.committed
         if position is None:
             position = start
-        if found.info is None:
+        if self.mode == SHARED:
+            if found.info is not None and not found.record.is_sought:
+                await self._clear_away(found)
+                return position
+            if not await self._prepare(position, found, from_others=has_waited):
+                return None
+        elif found.info is None:
             await self._prepare(position, found)
-        elif self.mode == SHARED and not found.record.is_sought:
-            await self._clear_away(found)
-            return position
-        self.pending = await self._consumer.begin(position, ACK_WAIT[self.mode], found.info)
+        self.pending = await self._consumer.begin(
+            position, ACK_WAIT[self.mode], found.info, is_consumed=found.is_consumed
+        )
         found.info = None
         return position
 
-    async def _prepare(self, position: int, found: Survey) -> None:
-        """Say where a consumer that is to be made will have to be, should we not come to put it there."""
+    async def _prepare(self, position: int, found: Survey, *, from_others: bool = False) -> bool:
+        """Say where the consumer will have to be, should we not come to put it there; say whether that is ours to do.
+
+        from_others: even if another member has said so.
+        """
 
         def change(record: Record) -> bool:
-            if record.seeks != found.record.seeks:
+            is_others = record.is_sought and record.putter not in ("", self.member) and not from_others
+            if record.seeks != found.record.seeks or record.puts != found.record.puts or is_others:
                 return False
             found.renew(record)
-            record.committed, record.is_sought = position, True
+            record.committed, record.is_sought, record.putter = position, True, self.member
             return True
 
-        await self._register.update(self._topic, self._group, change)
+        record = await self._register.update(self._topic, self._group, change)
+        return record.is_sought and record.putter == self.member
 
     async def _clear_away(self, found: Survey) -> None:
         """If all other members are gone, have delivered again, now and not only when it is due, what they have left."""
@@ -340,6 +358,8 @@ class Seat:
                 return False
             found.renew(record)
             record.take_in(position, Ranges())
+            if record.putter == self.member:
+                record.putter, record.puts = "", record.puts + 1
             record.is_sought = record.is_left = False
             for name in self._dead:
                 leave(record, name)

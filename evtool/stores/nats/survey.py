@@ -27,15 +27,16 @@ class Survey:
     """What is known of a group at one moment.
 
     record: what it says of itself, empty if it is that of a former topic. info: of its consumer, None if there is none.
+    is_consumed: whether the topic drops what all groups have handled.
     first, next: the offset of the earliest event, and of that which will come next. born: when the stream was made.
     """
 
-    __slots__ = ("_is_consumed", "born", "first", "info", "next", "record")
+    __slots__ = ("born", "first", "info", "is_consumed", "next", "record")
 
     def __init__(self, record: Record, info: ConsumerInfo | None, found: dict[str, Any]) -> None:
         state = found["state"]
         self.born: str = found["created"]
-        self._is_consumed = found["config"].get("retention", "limits") != "limits"
+        self.is_consumed = found["config"].get("retention", "limits") != "limits"
         self.next: int = state["last_seq"]
         self.first: int = max(0, state["first_seq"] - 1) if state["messages"] else self.next
         self.info = info
@@ -61,7 +62,7 @@ class Survey:
     @property
     def _drops_what_is_handled(self) -> bool:
         """Whether events may be gone because they were acknowledged, and the record had not come to say so."""
-        return self._is_consumed and not self.record.is_left
+        return self.is_consumed and not self.record.is_left
 
     def renew(self, record: Record) -> None:
         """Let a record be about the events of this topic, if it is about those of a former one."""

@@ -43,7 +43,7 @@ class NatsWatch:
             self._poll.register(wake, select.POLLIN)
         if new_topics:
             known = connection.run(_streams(connection))
-            self._looking = connection.start(_look_for_new(connection, known))
+            self._looking = connection.begin(_look_for_new(connection, known))
 
     def __del__(self) -> None:
         if self._looking is not None:
