@@ -118,7 +118,8 @@ class FileTopic:
         """Change settings of the topic, None back to the default, and return them. Raises ConfigurationError."""
         from evtool.log import settings
 
-        self.writer().lock()
+        writer = self.writer()  # which holds the lock for as long as it lives
+        writer.lock()
         chosen = {**settings.load_chosen(self._directory, but=changes), **changes}
         chosen = {name: value for name, value in chosen.items() if value is not None}
         settings.save(self._directory, chosen)

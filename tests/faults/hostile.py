@@ -31,6 +31,7 @@ _OTHER = {
     ("replay", "--timeout"): None,
 }
 _VALUES = {"events": "1", "values": "max-age=7d", "before": "earliest", "after": "latest", "kind": "topics"}
+_VALUES |= {"source": "store", "destination": "../home/mirrored"}
 _NAMED = ("--group", "--name", "--to", "--from", "--until", "--before", "--at")  # which may have a name in them
 
 _OLD, _LAST, _NEW = f"{2:020d}.jsonl", f"{6:020d}.jsonl", f"{8:020d}.jsonl"

@@ -331,9 +331,9 @@ def no_validation() -> None:
 
 def no_limit() -> None:
     """An event may have any length."""
-    from evtool.cli.commands.append import Appender
+    from evtool.log.topic import TopicLog
 
-    Appender.limit = property(lambda _: 1 << 30, lambda *_: None)  # type: ignore[assignment]
+    TopicLog.limit = property(lambda _: 1 << 30)  # type: ignore[assignment]
 
 
 def no_set_aside() -> None:

@@ -3,77 +3,116 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
+import os
+import select
 import signal
+import subprocess
 import time
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from evtool.cli._table import COMMANDS
 from evtool.stores.nats import names
 from tests.nats.faults import Producer, await_progress
-from tests.program import PATIENCE, wait_until
+from tests.nats.mute import Mute
+from tests.nats.outage import EVERY_COMMAND, FILES_ONLY, GOES_ON, WAITS, Hasty, heed_sigint, run_all, said
+from tests.nats.outage import PATIENCE as HASTY_SECONDS
+from tests.program import PATIENCE, Program, finish, wait_until
 from tests.running import Running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from tests.nats.program import NatsProgram
     from tests.nats.server import Server
+    from tests.program import Result
 
     Servers = Callable[..., Server]
     Programs = Callable[[str], NatsProgram]
 
-COMMANDS = [
-    ["append", "t", "1"],
-    ["tail", "t"],
-    ["tail", "-f", "t"],
-    ["replay", "t"],
-    ["subscribe", "t"],
-    ["subscribe", "t", "-g", "g", "--drain"],
-    ["subscribe", "t", "-g", "g", "--share", "--", "true"],
-    ["fanout", "t", "--to", "topic:u", "--drain"],
-    ["topics"],
-    ["groups"],
-    ["commit", "t", "-g", "g"],
-    ["seek", "t", "-g", "g", "--to", "0"],
-    ["dead", "t"],
-    ["redrive", "t", "--all"],
-    ["create", "t"],
-    ["set", "t"],
-    ["rm", "t", "--yes"],
-    ["trim", "t"],
-    ["verify", "t"],
-]
+MANY = 30_000  # events, more than anybody holds in memory or in a pipe
+HELD_BACK = 5_000  # of them a producer has at first
 GROUPS = ("plain", "handled", "worked", "shared", "sunk")
 _WORKER = (
     "import sys\nfor line in sys.stdin: open(sys.argv[1], 'a').write(line); print(line[10:line.index(',')], flush=True)"
 )
 
 
+def test_no_command_is_forgotten() -> None:
+    """What is tried here with every command is tried with every command."""
+    asked = {command[0] for command in EVERY_COMMAND}
+    assert asked == {name for name in COMMANDS if not name.startswith("_")} - FILES_ONLY
+
+
 def test_a_server_that_is_not_there_is_told_in_a_line_within_two_seconds(
     own_server: Servers, nats_program: Programs
 ) -> None:
-    """Whatever the command, and the exit status is 75: try again."""
+    """Whatever the command; the exit status is 75, try again, and nothing is on standard output."""
     evtool = nats_program(own_server(start=False).url)
-    for command in COMMANDS:
-        began = time.monotonic()
-        result = evtool(*command)
-        assert time.monotonic() - began < 3, command
-        assert (result.code, result.out) == (75, ""), (command, result)
-        first, *more = result.err.splitlines()
-        assert first.startswith(f"evtool: {evtool.url}: "), command
-        assert all(line.startswith("hint: ") for line in more), command
+    for command, result, seconds in run_all(evtool, EVERY_COMMAND, at_once=2):
+        assert_unreachable(evtool, command, result)
+        assert seconds < 3, command
 
 
 def test_one_that_hangs_is_no_different(own_server: Servers, nats_program: Programs) -> None:
-    """It takes the connection and says nothing."""
+    """The system takes the connection, and nobody says anything."""
     server = own_server()
     server.suspend()
-    began = time.monotonic()
-    result = nats_program(server.url)("topics")
-    assert time.monotonic() - began < 3
-    assert (result.code, result.out) == (75, "")
+    evtool = nats_program(server.url)
+    for command, result, seconds in run_all(evtool, EVERY_COMMAND, at_once=10):
+        assert_unreachable(evtool, command, result)
+        assert seconds < 6, command  # ten start at a time
+
+
+def test_one_that_lets_us_in_and_answers_nothing_is_given_up(home: Path) -> None:
+    """After our patience, which is short here: 75 and a line, and an append that was sent says that nobody knows."""
+    with Mute() as mute:
+        evtool = Hasty(home, mute.url)
+        commands = [[*command, "--timeout=1s"] if command[0] == "append" else command for command in EVERY_COMMAND]
+        for command, result, _ in run_all(evtool, commands):
+            if command[0] == "append":
+                assert (result.code, result.out) == (75, ""), (command, result)
+                assert "events; of " in result.err, command
+                assert " more it is unknown: no answer for " in result.err, command
+            else:
+                assert_unreachable(evtool, command, result)
+                assert f"no answer for {HASTY_SECONDS} s" in result.err, command
+
+
+def test_whoever_waits_for_an_answer_can_be_stopped(nats_program: Programs) -> None:
+    """By a signal, soon, and by no other end than by the signal; of a server that answers nothing at all."""
+    hearing = ("subscribe", "fanout", "mirror", "commit")  # which listen for signals themselves
+    runs = [(command, signal.SIGINT) for command in EVERY_COMMAND]
+    runs += [(command, signal.SIGTERM) for command in EVERY_COMMAND if command[0] in hearing]
+    with ThreadPoolExecutor(4) as pool:
+        for command, number, result, seconds in pool.map(lambda run: _interrupted(nats_program, *run), runs):
+            assert (result.code, result.out, result.err) == (-number, "", ""), (command, number)
+            assert seconds < 5, (command, number)
+
+
+def _interrupted(
+    nats_program: Programs, command: list[str], number: signal.Signals
+) -> tuple[list[str], signal.Signals, Result, float]:
+    with Mute() as mute:
+        evtool = nats_program(mute.url)
+        process = evtool.start(*said(evtool, command), stdin=subprocess.DEVNULL, preexec_fn=heed_sigint)
+        assert mute.asked.wait(PATIENCE), command
+        began = time.monotonic()
+        process.send_signal(number)
+        return command, number, finish(process), time.monotonic() - began
+
+
+def assert_unreachable(evtool: NatsProgram, command: list[str], result: Result) -> None:
+    """It said in one line, and a hint maybe, that no server answers, and nothing else."""
+    assert (result.code, result.out) == (75, ""), (command, result)
+    first, *more = result.err.splitlines()
+    assert first.startswith(f"evtool: {evtool.url}: "), (command, result)
+    assert all(text.startswith("hint: ") for text in more), (command, result)
 
 
 @pytest.mark.parametrize("ending", ["kill", "stop"])
@@ -125,6 +164,94 @@ def test_all_that_waits_or_works_rides_out_a_restart(
             assert {*out.splitlines()} == {*stored.splitlines()}, name
 
 
+def test_what_is_half_done_goes_on(own_server: Servers, nats_program: Programs, tmp_path: Path) -> None:
+    """A server is killed while much is read, committed, mirrored and appended, and started again: all come to the end.
+
+    Each event is given out, copied and stored once and in order.
+    """
+    server = own_server()
+    evtool = nats_program(server.url)
+    assert evtool("append", "t", input="".join(map(_line, range(MANY)))).code == 0
+    files = Program(tmp_path / "files")
+    assert files("append", "in", input="".join(map(_line, range(MANY)))).code == 0
+    readers = {
+        "replay": ["replay", "t"],
+        "filtered": ["replay", "t", "--where", "data.n >= 0"],
+        "group": ["subscribe", "t", "-g", "plain", "--from=earliest", "--drain"],
+        "manual": ["subscribe", "t", "-g", "manual", "--from=earliest", "--manual", f"--count={MANY}"],
+    }
+    with contextlib.ExitStack() as stack:
+        held = {name: stack.enter_context(_Held(evtool, *command)) for name, command in readers.items()}
+        mirrors = {
+            "in": stack.enter_context(Running(evtool, "mirror", f"file:{files.home}", server.url, "in")),
+            "t": stack.enter_context(Running(evtool, "mirror", server.url, f"file:{files.home}", "t")),
+        }
+        producer = stack.enter_context(_Held(evtool, "append", "p", "--offsets", lines=map(_line, range(MANY))))
+        wait_until(lambda: all(one.has_begun for one in [*held.values(), producer]), "all to be at work")
+        wait_until(
+            lambda: any(files.topic("t").glob("*.jsonl")) and _messages(server, "in"), "the mirrors to be at work"
+        )
+        server.kill()
+        assert all(one.process.poll() is None for one in [*held.values(), *mirrors.values(), producer])
+        server.start()
+        given = {name: one.finish() for name, one in held.items()}
+        stored = producer.finish()
+        for running in mirrors.values():
+            result = running.end()
+            assert (result.code, result.err) == (0, "")
+    assert given["replay"] == evtool("replay", "t").out
+    assert given["filtered"] == given["group"] == given["replay"]
+    assert _numbers(given["manual"]) == [*range(MANY)]
+    commit = evtool("commit", input=given["manual"])
+    assert (commit.code, commit.err) == (0, "")
+    assert [int(offset) for offset in stored.splitlines()] == [*range(MANY)]
+    assert _lags(evtool) == {"plain": 0, "manual": 0, **{name: 0 for name in _lags(evtool) if "mirror" in name}}
+    for program, topic in ((evtool, "t"), (evtool, "in"), (evtool, "p"), (files, "t")):
+        assert _numbers(program("replay", topic).out) == [*range(MANY)], topic
+        assert program("verify", topic).code == 0
+
+
+def test_an_outage_is_waited_for_however_long(own_server: Servers, home: Path, tmp_path: Path) -> None:
+    """By whoever follows, who says so once, and that it goes on; whoever does not follow ends when patience is over."""
+    server = own_server()
+    evtool = Hasty(home, server.url)
+    with _followers(evtool, tmp_path) as running:
+        drain = running.pop("drain")
+        server.kill()
+        wait_until(lambda: drain.process.poll() is not None, "the drain to give up")
+        assert (drain.process.returncode, "not connected to any server" in drain.err) == (75, True), drain.err
+        wait_until(lambda: all(WAITS in one.err for one in running.values()), "all to say that they wait")
+        server.start()
+        assert evtool("append", "t", '"last"').code == 0
+        wait_until(lambda: all('"last"' in one.given for one in running.values()), "all to have the last one")
+        for name, one in running.items():
+            assert one.process.poll() is None, (name, one.err)
+            assert one.err.count(WAITS) == one.err.count(GOES_ON) == 1, (name, one.err)
+            assert _data(one.given) == ["first", "last"], name
+            assert one.end(signal.SIGTERM).code == -signal.SIGTERM, name
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_outage_can_be_ended_by_a_signal(
+    own_server: Servers, home: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """While servers are waited for, whoever listens for signals hears them, and leaves soon."""
+    server = own_server()
+    with _followers(Hasty(home, server.url), tmp_path) as running:
+        del running["drain"]
+        server.kill()
+        wait_until(lambda: all(WAITS in one.err for one in running.values()), "all to say that they wait")
+        began = time.monotonic()
+        for one in running.values():
+            one.process.send_signal(number)
+        ended = {name: one.end().code for name, one in running.items()}
+        assert time.monotonic() - began < 8
+        assert ended == dict.fromkeys(running, -number)
+        for name, one in running.items():
+            if name != "sunk":  # a fan-out says what became of its sink
+                assert one.err == f"evtool: {server.url}: {WAITS}\n", name
+
+
 def test_a_server_that_does_not_come_back_is_given_up(own_server: Servers, nats_program: Programs) -> None:
     """An append whose answer never came says that nobody knows; one that was never sent says that nothing is stored."""
     server = own_server()
@@ -144,55 +271,6 @@ def test_a_server_that_does_not_come_back_is_given_up(own_server: Servers, nats_
         server.kill()
     server.start()
     assert evtool("replay", "t", "--data").lines[:2] == ["1", "2"]
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["tail", "-f", "t"],
-        ["subscribe", "t", "--from=earliest"],
-        ["subscribe", "t", "-g", "g", "--from=earliest"],
-        ["subscribe", "t", "-g", "g", "--from=earliest", "--share", "--", "cat"],
-    ],
-)
-def test_a_stream_that_somebody_deletes_ends_its_readers_with_3(
-    server: Server, nats_program: Programs, command: list[str]
-) -> None:
-    evtool = nats_program(server.url)
-    assert evtool("append", "t", "1").code == 0
-    with Running(evtool, *command) as reader:
-        wait_until(lambda: reader.out, "it to be at work")
-        with server.wire() as wire:
-            wire.api(f"STREAM.DELETE.{names.stream_of('t')}")
-        reader.process.wait(PATIENCE)
-        assert (reader.process.returncode, reader.err) == (3, "evtool: t: the topic was removed\n")
-
-
-def test_a_group_that_retention_overtakes_is_told_what_it_missed(
-    server: Server, nats_program: Programs, tmp_path: Path
-) -> None:
-    """While it works, as well as between two runs."""
-    evtool = nats_program(server.url)
-    assert evtool("create", "t", "-q", "max-events=10").code == 0
-    assert evtool("append", "t", input="".join(f"{number}\n" for number in range(10))).code == 0
-    go, begun = tmp_path / "go", tmp_path / "begun"
-    slow = f"touch {begun}; until test -e {go}; do sleep 0.01; done; cat"
-    command = ["subscribe", "t", "-g", "g", "--from=earliest"]
-    with Running(evtool, *command, "--", "sh", "-c", slow) as consumer:
-        wait_until(begun.exists, "the first to be at work")
-        assert evtool("append", "t", input="".join(f"{number}\n" for number in range(10, 500))).code == 0
-        go.touch()
-        wait_until(lambda: '"data":499}' in consumer.out, "it to come to the end")
-        consumer.end(signal.SIGTERM)
-    given = [int(line[10 : line.index(",")]) for line in consumer.out.splitlines()]
-    missed = {*range(500)} - {*given}
-    assert missed
-    assert given == sorted({*given})
-    assert "are gone, trimmed or lost before they were read" in consumer.err
-    assert evtool("append", "t", input="".join(f"{number}\n" for number in range(500, 600))).code == 0
-    result = evtool(*command, "--drain", "--data")
-    assert (result.code, result.lines) == (0, [str(number) for number in range(590, 600)])
-    assert result.err == "evtool: t: offsets 500 to 589 are gone, trimmed or lost before they were read\n"
 
 
 def test_a_full_server_is_told_with_what_is_stored(own_server: Servers, nats_program: Programs) -> None:
@@ -230,30 +308,6 @@ def test_credentials_that_are_taken_back_end_whatever_runs(own_server: Servers, 
     assert evtool("tail", "t").code == 78
 
 
-def test_a_message_of_somebody_else_is_an_event_for_everyone(server: Server, nats_program: Programs) -> None:
-    """Read, filtered, handled, sent on and shown: never a traceback, and what it carries is there as data."""
-    evtool = nats_program(server.url)
-    assert evtool("append", "t", '{"a":1}').code == 0
-    foreign = [b"", b"plain", b'{"b":\n2}', b"\xff\xfe", b'{"data":', b'{"key":7,"data":1}', b'"\x1b[31m"', b"[" * 5000]
-    with server.wire() as wire:
-        for payload in foreign:
-            wire.publish(names.subject_of("t"), payload, {"X-Odd": "1"})
-    result = evtool("replay", "t")
-    assert (result.code, result.err) == (0, "")
-    assert len(result.lines) == 1 + len(foreign)
-    assert [event.get("foreign") for event in result.events] == [None] + ["nats"] * len(foreign)
-    data = [event["data"] for event in result.events]
-    assert data[1:5] == ["", "plain", {"b": 2}, {"base64": "//4="}]
-    assert evtool("replay", "t", "--where", 'foreign == "nats" and data.b == 2', "-d").out == '{"b": 2}\n'
-    for form in ("pretty", "text", "cloudevents", "data"):
-        shown = evtool("replay", "t", "--output", form)
-        assert (shown.code, shown.err) == (0, ""), form
-    handled = evtool("subscribe", "t", "-g", "g", "--from=earliest", "--drain", "--", "cat")
-    assert (handled.code, handled.out) == (0, result.out)
-    assert evtool("fanout", "t", "--from=earliest", "--to", "topic:copy", "--drain").code == 0
-    assert evtool("replay", "copy", "--data").out == evtool("replay", "t", "--data").out
-
-
 def _by_worker(name: str, files: dict[str, Path], *options: str) -> list[str]:
     worker = ["--worker", "--", "python3", "-c", _WORKER, str(files[name])]
     return ["subscribe", "t", "-g", name, "--from=earliest", *options, *worker]
@@ -261,3 +315,108 @@ def _by_worker(name: str, files: dict[str, Path], *options: str) -> list[str]:
 
 def _lags(evtool: NatsProgram) -> dict[str, int]:
     return {row["group"]: row["lag"] for row in evtool("groups", "t", "--json").events}
+
+
+def _line(number: int) -> str:
+    return f'{{"n":{number},"text":"{"x" * 60}"}}\n'
+
+
+def _numbers(lines: str) -> list[int]:
+    return [json.loads(text)["data"]["n"] for text in lines.splitlines()]
+
+
+def _data(lines: str) -> list[Any]:
+    return [json.loads(text)["data"] for text in lines.splitlines()]
+
+
+def _messages(server: Server, topic: str) -> int:
+    return sum(one["state"]["messages"] for one in server.streams() if one["name"] == names.stream_of(topic))
+
+
+class _Held(Running):
+    """One whose output nobody takes for now, so that it stands in the midst of its work. lines: its input."""
+
+    def __init__(self, program: Program, *arguments: str, lines: Iterable[str] = ()) -> None:
+        super().__init__(program, *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._lines = iter(lines)
+        self._out = b""
+        self._write(HELD_BACK)
+
+    def __enter__(self) -> _Held:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+    def _write(self, count: int | None) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("".join(itertools.islice(self._lines, count)).encode())
+        self.process.stdin.flush()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has given out something."""
+        assert self.process.stdout is not None
+        if not self._out and select.select([self.process.stdout], [], [], 0)[0]:
+            self._out = os.read(self.process.stdout.fileno(), 1)
+        return bool(self._out)
+
+    def finish(self) -> str:
+        """Give it the rest, and take what it has; it must end well."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with ThreadPoolExecutor(1) as pool:
+            rest = pool.submit(self.process.stdout.read)
+            self._write(None)
+            self.process.stdin.close()
+            self._out += rest.result(PATIENCE)
+        assert (self.process.wait(PATIENCE), self.err.count("\n") <= 1) == (0, True), self.err
+        return self._out.decode()
+
+
+class _Follower(Running):
+    """One that follows. file: where its output is, if not on standard output."""
+
+    def __init__(self, program: Program, *arguments: str, file: Path | None = None) -> None:
+        super().__init__(program, *arguments)
+        self._file = file
+
+    def __enter__(self) -> _Follower:
+        return self
+
+    @property
+    def given(self) -> str:
+        """All that it has given out."""
+        return self.out if self._file is None else self._file.read_text() if self._file.exists() else ""
+
+
+@contextlib.contextmanager
+def _followers(evtool: NatsProgram, directory: Path) -> Iterator[dict[str, _Follower]]:
+    """Those that have an event each and wait for more; `drain` is at work, and does not follow."""
+    assert evtool("append", "t", '"first"').code == 0
+    sunk, begun = directory / "sunk", directory / "begun"
+    group = ["subscribe", "t", "--from=earliest", "-g"]
+    commands = {
+        "tail": ["tail", "-f", "t"],
+        "replay": ["replay", "-f", "t"],
+        "subscribe": ["subscribe", "t", "--from=earliest"],
+        "plain": [*group, "plain"],
+        "handled": [*group, "handled", "--", "cat"],
+        "shared": [*group, "shared", "--share", "--", "cat"],
+        "manual": [*group, "manual", "--manual"],
+        "sunk": ["fanout", "t", "--from=earliest", "--to", f"file:{sunk}"],
+    }
+    slow = [*group, "drain", "--drain", "--", "sh", "-c", f"touch {begun}; sleep 1; cat"]
+    with contextlib.ExitStack() as stack:
+        files = {"sunk": sunk}
+        running = {
+            name: stack.enter_context(_Follower(evtool, *command, file=files.get(name)))
+            for name, command in commands.items()
+        }
+        running["drain"] = stack.enter_context(_Follower(evtool, *slow))
+        wait_until(lambda: all('"first"' in one.given for name, one in running.items() if name != "drain"), "all")
+        wait_until(begun.exists, "the drain to be at work")
+        yield running
