@@ -148,7 +148,10 @@ class Client(BaseClient):
     def _abort(self) -> None:
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
-            writer.transport.abort()
+            try:
+                writer.transport.abort()
+            except AttributeError:  # it has been closed to the end, and has no loop any more
+                pass
 
 
 async def connect(address: Address, owner: Owner) -> Client:
