@@ -97,4 +97,4 @@ def _from_cloudevent(event: Any) -> tuple[dict[str, str], bytes]:
     if "data_base64" in event:
         attributes["dataencoding"] = "base64"
         return attributes, orjson.dumps(event["data_base64"])
-    return attributes, orjson.dumps(event.get("data"))
+    return attributes, payload.encode(event.get("data"))

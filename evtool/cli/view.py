@@ -33,9 +33,9 @@ class Column:
 def write_rows(args: Args, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> None:
     """Write the rows in the form that was asked for: nothing if there are none, and no empty table on a terminal."""
     if args.json:
-        import orjson
+        from evtool.log import payload
 
-        write(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+        write(b"".join(payload.encode(row) + b"\n" for row in rows))
     elif rows and os.isatty(STANDARD_OUTPUT):
         _write_table(args, columns, rows)
     else:

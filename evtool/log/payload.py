@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BLANK = b" \t\n\r"  # what JSON allows around a value
 _QUICK_LENGTH = 4096  # characters; a nesting deeper than orjson's 1,024 does not fit in without being counted
 _QUICK_DEPTH = 500
+_DEEP = 5_000  # calls within each other
 _LONGEST_ATTRIBUTE = 1 << 16  # a handler gets some in its environment, where Linux allows 128 KiB a variable
 _ESCAPED = frozenset(chr(code) for code in (*range(0x20), ord('"'), ord("\\")))
 
@@ -55,6 +56,20 @@ def all_valid(values: Sequence[bytes]) -> bool:
         return False
     count = len(values)
     return len(parsed) == 2 * count - 1 and parsed[1::2].count(between) == count - 1
+
+
+def encode(value: Any) -> bytes:
+    """The JSON of a value that was JSON, however deep it is: orjson reads 1,024 levels, and writes 254."""
+    import orjson
+
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        import json
+        import sys
+
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), _DEEP))
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def encode_string(text: str) -> bytes:

@@ -25,8 +25,8 @@ DEAD = ["subscribe", "t", "-g", "GROUP", "--from=earliest", "--retries=0", "-q",
 class Case(NamedTuple):
     """What somebody may not do, and a command that needs it.
 
-    denied: subjects. needs: what the message names. GROUP stands for a group of the case's own. given: what the command has given out by then. subscribe: whether
-    it is subscribing that is denied, not publishing.
+    denied: subjects. needs: what the message names. GROUP stands for a group of the case's own. given: what the command
+    has given out by then. subscribe: whether it is subscribing that is denied, not publishing.
     """
 
     denied: str
@@ -57,10 +57,10 @@ CASES = {
     "answer": Case("evtool-groups-who.>", HANDLE, "evtool-groups-who.t.GROUP", subscribe=True),
     "move": Case("evtool-groups.>", ["seek", "t", "-g", "g", "--to=0"], "evtool-groups.t.g"),
     "forget": Case(f"{API}CONSUMER.DELETE.>", ["rm", "t", "-g", "g", "--yes"], f"{API}CONSUMER.DELETE.evtool_t.g"),
-    "remove": Case(f"{API}STREAM.DELETE.>", ["rm", "t", "--yes"], f"{API}STREAM.DELETE.evtool_t"),
+    "remove": Case(f"{API}STREAM.DELETE.>", ["rm", "u", "--yes"], f"{API}STREAM.DELETE.evtool_u"),
     "change": Case(f"{API}STREAM.UPDATE.>", ["set", "t", "max-age=1d"], f"{API}STREAM.UPDATE.evtool_t"),
     "set_aside": Case("evtool.t.dead", DEAD, "evtool.t.dead"),
-    "inbox": Case("_INBOX.>", READ, "_INBOX.".lower(), subscribe=True),
+    "inbox": Case("_INBOX.>", READ, "_INBOX.", subscribe=True),
 }
 
 
@@ -73,6 +73,7 @@ def test_what_is_denied_is_named(own_server: Servers, nats_program: Programs) ->
     operator = nats_program(_url(server, "op"))
     assert operator("append", "t", "1").code == 0
     assert operator("append", "t.dead", "1").code == 0
+    assert operator("append", "u", "1").code == 0
     assert operator("subscribe", "t", "-g", "g", "--from=earliest", "--drain").code == 0
 
     def run(name: str) -> tuple[str, Result, float]:
@@ -91,7 +92,8 @@ def test_what_is_denied_is_named(own_server: Servers, nats_program: Programs) ->
             doing = "subscribe to" if case.subscribe else "publish to"
             assert f"permission denied: user {name} may not {doing} {needs}" in first, (name, first)
             assert first.startswith(f"evtool: {server.url}: "), (name, first)
-            assert more == ["hint: the server's operator grants that"], name
+            assert len(more) == 1, (name, more)
+            assert more[0].startswith("hint: "), (name, more)
     assert len(operator("replay", "t").lines) == 1
     for group in ("ack", "ack_plain", "ack_shared"):
         again = operator("subscribe", "t", "-g", group, "--drain")

@@ -98,9 +98,14 @@ class Durable:
     async def let_wait(self, ack_wait: float, found: ConsumerInfo) -> None:
         """Have what is delivered from now on delivered again after so many seconds."""
         found.check(self.topic, self.group)
-        nanoseconds = round(ack_wait * _NS)
-        if found.config.get("ack_wait") != nanoseconds or found.config.get("max_ack_pending") != -1:
-            changed = found.config | {"ack_wait": nanoseconds, "max_ack_pending": -1}
+        wanted = {"ack_wait": round(ack_wait * _NS), "max_ack_pending": -1, "max_deliver": -1}
+        usual = {"max_deliver": -1}
+        if (
+            any((usual | found.config).get(name) != value for name, value in wanted.items())
+            or "backoff" in found.config
+        ):
+            # Also one that somebody else has made: what was delivered some times must not be given up by the server.
+            changed = {name: value for name, value in found.config.items() if name != "backoff"} | wanted
             try:
                 await self._call("CONSUMER.CREATE", {"stream_name": self.stream, "config": changed, "action": "update"})
             except ApiError as error:
