@@ -180,6 +180,8 @@ class Server:
             except Moved:
                 continue
             except EvtoolError as error:
+                if self.stop.is_set:  # what does not answer is not waited for then
+                    break
                 self._fail(error)
             except Exception as error:  # a thread has no border above it
                 self._fail(EvtoolError("fanout", f"{type(error).__name__}: {error}"))

@@ -84,7 +84,8 @@ class Record:
         self.members: dict[str, dict[str, str]] = {name: one for name, one in members.items() if isinstance(one, dict)}
         self.born: str = said.get("born", "")
         self.is_left: bool = said.get("left", False)
-        self.mark: list[int] | None = said.get("mark")
+        mark = said.get("mark")
+        self.mark: list[int] | None = mark if isinstance(mark, list) and len(mark) == 2 else None
         paces = said.get("paces", [])
         self.paces: list[list[float]] = [one for one in paces if isinstance(one, list) and len(one) == 2]
         self.is_removed: bool = said.get("removed", False)

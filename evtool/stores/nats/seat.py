@@ -114,7 +114,7 @@ class Seat:
         self._seeks = 0
         self._known_again = ""
         self._dead: set[str] = set()  # members that were not there any more when it joined
-        self._joins = 0
+        self._joins = self._tells = 0
         self._is_in = False  # joined, and not moved since
 
     async def take(self, mode: str, command: str) -> bool:
@@ -176,6 +176,7 @@ class Seat:
             return True
 
         record = await self._register.update(self._topic, self._group, change, patience=patience)
+        self._tells += 1
         if self._is_ours(record):
             return record
         if self._is_in:
@@ -203,7 +204,10 @@ class Seat:
     async def look(self) -> Record:
         """Read the record, and note what it says."""
         joins = self._joins if self._is_in else None
-        record, version = await self._register.read(self._topic, self._group)
+        tells = -1
+        while tells != self._tells:  # what was read before we have said something does not know of that
+            tells = self._tells
+            record, version = await self._register.read(self._topic, self._group)
         if joins != self._joins or not self._is_in:
             pass  # this was asked before we were moved and joined anew, and told by then
         elif version == 0 or record.is_removed:
