@@ -6,6 +6,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.running import Running
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -107,3 +109,23 @@ def _url(server: Server, user: str) -> str:
 def _user(name: str, case: Case) -> str:
     kind = "subscribe" if case.subscribe else "publish"
     return f'{{ user: {name}, password: p, permissions: {{ {kind}: {{ allow: ">", deny: "{case.denied}" }} }} }}'
+
+
+def test_who_may_not_answer_ends_when_somebody_asks(own_server: Servers, nats_program: Programs) -> None:
+    """Not in silence: others would take it for dead, and its events from it. The hint says what is missing."""
+    user = "{ user: mute, password: p, permissions: { publish: { deny: '_INBOX.>' } } }"
+    server = own_server(
+        config=f"authorization {{ users: [{{ user: op, password: p }}, {user}] }}", login={"user": "op", "pass": "p"}
+    )
+    operator = nats_program(_url(server, "op"))
+    assert operator("append", "t", "1").code == 0
+    mute = nats_program(_url(server, "mute"))
+    with Running(mute, "subscribe", "t", "-g", "g", "--from=earliest", "--data") as consumer:
+        consumer.await_out("1\n")
+        (row,) = operator("groups", "t", "--json").events
+        assert row["active"]
+        assert operator("append", "t", "2").code == 0
+        result = consumer.end()
+    assert result.code == 78
+    assert "permission denied: user mute may not publish to _INBOX." in result.err
+    assert "allow_responses" in result.err

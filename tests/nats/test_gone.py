@@ -190,24 +190,26 @@ def test_what_is_half_done_goes_on(own_server: Servers, nats_program: Programs, 
     }
     with contextlib.ExitStack() as stack:
         held = {name: stack.enter_context(Held(evtool, *command)) for name, command in readers.items()}
-        mirrors = {
-            "in": stack.enter_context(Running(evtool, "mirror", f"file:{files.home}", server.url, "in")),
-            "t": stack.enter_context(Running(evtool, "mirror", server.url, f"file:{files.home}", "t")),
-        }
         producer = stack.enter_context(
             Held(evtool, "append", "p", "--offsets", lines=map(_line, range(MANY)), some=SOME)
         )
         wait_until(lambda: all(one.has_begun for one in [*held.values(), producer]), "all to be at work")
-        wait_until(
-            lambda: any(files.topic("t").glob("*.jsonl")) and _messages(server, "in"), "the mirrors to be at work"
-        )
+        inwards = stack.enter_context(Running(evtool, "mirror", f"file:{files.home}", server.url, "in"))
+        wait_until(lambda: _messages(server, "in"), "the mirror to be at work")
+        inwards.process.send_signal(signal.SIGSTOP)
+        outwards = stack.enter_context(Running(evtool, "mirror", server.url, f"file:{files.home}", "t"))
+        wait_until(lambda: files.log("t"), "the other one to be at work")
+        outwards.process.send_signal(signal.SIGSTOP)
+        assert (_messages(server, "in") < MANY, files.log("t").count(b"\n") < MANY) == (True, True)
         server.kill()
-        assert all(one.process.poll() is None for one in [*held.values(), *mirrors.values(), producer])
+        assert all(one.process.poll() is None for one in [*held.values(), inwards, outwards, producer])
+        for mirror in (inwards, outwards):
+            mirror.process.send_signal(signal.SIGCONT)
         server.start()
         given = {name: one.finish() for name, one in held.items()}
         stored = producer.finish()
-        for running in mirrors.values():
-            result = running.end()
+        for mirror in (inwards, outwards):
+            result = mirror.end()
             assert (result.code, result.err) == (0, "")
     assert given["replay"] == evtool("replay", "t").out
     assert given["filtered"] == given["group"] == given["replay"]

@@ -32,10 +32,13 @@ GROUPS = {
     "worked": ["subscribe", "t", "-g", "worked", "--from=earliest", "--worker", "--", *ECHO],
     "shared": ["subscribe", "t", "-g", "shared", "--from=earliest", "--share", "--", "cat"],
 }
-READERS = {
+FOLLOWERS = {
     "tail": ["tail", "-f", "t"],
     "glob": ["replay", "-f", "t*"],
     "subscribe": ["subscribe", "t", "--from=earliest"],
+}
+READERS = {
+    **FOLLOWERS,
     "manual": ["subscribe", "t", "-g", "manual", "--from=earliest", "--manual"],
     **GROUPS,
 }
@@ -72,7 +75,7 @@ def test_a_stream_that_somebody_deletes_ends_its_readers_with_3(
 ) -> None:
     """Also if there is another one of its name at once, of which nobody takes an event for one of the first."""
     evtool = nats_program(server.url)
-    with at_work(evtool, READERS) as running:
+    with at_work(evtool, FOLLOWERS if is_made_anew else READERS) as running:
         with server.wire() as wire:
             config = wire.api(f"STREAM.INFO.{STREAM}")["config"]
             wire.api(f"STREAM.DELETE.{STREAM}")

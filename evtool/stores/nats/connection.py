@@ -413,6 +413,8 @@ class Connection:
         if shown.startswith(_INBOX.lower()):  # nats-py has lowered it
             shown = _INBOX + shown.removeprefix(_INBOX.lower())
             hint = "answers come there: inbox=PREFIX in the address or the settings file says another beginning"
+            if doing == "publish to":
+                hint = "somebody asks there who consumes: allow_responses, in the server's configuration, permits it"
         who = f"user {self.address.user}" if self.address.user else "with these credentials one"
         error = ConfigurationError(
             self.address.shown,
