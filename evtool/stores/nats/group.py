@@ -102,6 +102,7 @@ class NatsGroup:
         """
         if not self.member:
             self._is_stale = self._is_cut_off = False
+            self.born = ""
             return self.connection.run(self.seat.take(mode, command))
         return True
 
@@ -266,6 +267,8 @@ class NatsGroup:
 
     async def _look_up(self) -> Survey:
         found = await survey(self.connection, self.topic, self.name)
+        if self.born not in ("", found.born):  # another topic of the name
+            raise NotFoundError(self.topic, "the topic was removed")
         wrong = await rewound(self.connection, self.topic, found)
         if wrong is None:
             return found
