@@ -46,13 +46,14 @@ def letters(store: Store, topic: str) -> Iterator[Letter]:
     dead = names.dead_name(topic)
     if not store.has(dead):
         return
+    place = store.topic(dead)
     try:
-        standing = store.topic(dead).standing(REDRIVE)
+        standing = place.standing(REDRIVE)
     except NotFoundError:
         committed, redriven = 0, None
     else:
         committed, redriven = standing.committed, standing.handled
-    reader = store.topic(dead).reader(0)
+    reader = place.reader(0)
     while lines := reader.read():
         for text in lines.split(b"\n")[:-1]:
             offset = line.offset_of(text)

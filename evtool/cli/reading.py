@@ -15,7 +15,7 @@ from evtool.stores import naming, where
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from evtool.cli.argv import Args
-    from evtool.stores.protocol import Store
+    from evtool.stores.protocol import Store, Topic
 
 
 def selection(args: Args) -> Selection:
@@ -111,20 +111,22 @@ class Span:
         """The events of one topic within this span."""
         found = self._store.topic(topic)
         first = (where.EARLIEST if late else self._start).begin(found)
-        until_offset, until_time = self._end(topic)
+        until_offset, until_time = self._end(found)
         reader = found.reader(first, lambda low, high: say_missed(topic, low, high))
         return Source(topic, reader, until_offset, until_time)
 
     def end_offset(self, topic: str) -> int | None:
         """The first offset that is not wanted any more, if it is known by now."""
-        return None if self.ends_at is not None else self._end(topic)[0]
+        if self._until is None or self.ends_at is not None:
+            return None
+        return self._end(self._store.topic(topic))[0]
 
-    def _end(self, topic: str) -> tuple[int | None, bytes | None]:
+    def _end(self, topic: Topic) -> tuple[int | None, bytes | None]:
         if self._until is None:
             return None, None
         if isinstance(self._until.value, bytes) and self.ends_at is not None:
             return None, self._until.value
-        return self._until.resolve(self._store.topic(topic)), None
+        return self._until.resolve(topic), None
 
 
 def feed(store: Store, patterns: list[str], span: Span) -> Feed:

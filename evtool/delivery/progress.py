@@ -63,9 +63,12 @@ class Progress:
         wanted = Ranges(self.groups[topic].state.again)
         if known is not None:
             wanted.subtract(known)
+        if not wanted:
+            return []
         found: list[tuple[int, bytes | None]] = []
+        place = self._store.topic(topic)
         for offset in wanted.offsets():
-            text = self._store.topic(topic).line_at(offset)
+            text = place.line_at(offset)
             if text is not None and not self._feed.is_single:
                 text = line.with_topic(text, topic.encode())
             found.append((offset, text))

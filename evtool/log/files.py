@@ -106,6 +106,20 @@ class Directory:
         except OSError as error:
             self.fail(new, error)
 
+    def write_anew(self, name: str, data: bytes) -> None:
+        """Let a file hold just this, at once and durably; who is killed leaves it as it was, and maybe NAME.new."""
+        new = f"{name}.new"
+        fd = self.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            write_all(fd, data)
+            os.fsync(fd)
+        except OSError as error:
+            self.fail(new, error)
+        finally:
+            os.close(fd)
+        self.rename(new, name)
+        self.sync()
+
     def is_gone(self) -> bool:
         """Whether this directory was removed, or moved away, since it was opened."""
         try:

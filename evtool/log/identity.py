@@ -9,14 +9,12 @@ from __future__ import annotations
 import os
 
 from evtool.errors import ConfigurationError
-from evtool.log import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from evtool.log.files import Directory
 
 FILE_NAME = "origin"
-_NEW_NAME = "origin.new"
 _ID_DIGITS = 8
 _LONGEST_HOST = 64
 _LARGEST_FILE = 128
@@ -44,16 +42,7 @@ def make(directory: Directory) -> str:
     if found is not None:
         return found
     made = f"{host_part(os.uname().nodename)}:{os.urandom(_ID_DIGITS // 2).hex()}"
-    fd = directory.open(_NEW_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    try:
-        files.write_all(fd, made.encode() + b"\n")
-        os.fsync(fd)
-    except OSError as error:
-        directory.fail(_NEW_NAME, error)
-    finally:
-        os.close(fd)
-    directory.rename(_NEW_NAME, FILE_NAME)
-    directory.sync()
+    directory.write_anew(FILE_NAME, made.encode() + b"\n")
     return made
 
 

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from evtool.log.segment import Segment
 
@@ -44,16 +44,7 @@ class Picked:
 
     def blocks(self) -> Iterator[bytes]:
         """The picked lines, in blocks of about 1 MiB."""
-        pieces: list[bytes] = []
-        size = 0
-        for piece in self._pieces():
-            pieces.append(piece)
-            size += len(piece)
-            if size >= _BLOCK:
-                yield b"".join(pieces)
-                pieces, size = [], 0
-        if pieces:
-            yield b"".join(pieces)
+        return in_blocks(self._pieces())
 
     def _pieces(self) -> Iterator[bytes]:
         """The runs, those longer than a block in several pieces."""
@@ -68,3 +59,17 @@ class Picked:
         for start, end in zip(stops, stops, strict=True):
             for at in range(start, end, _BLOCK):
                 yield at, min(end, at + _BLOCK)
+
+
+def in_blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Pieces, put together to blocks of about 1 MiB."""
+    gathered: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        gathered.append(piece)
+        size += len(piece)
+        if size >= _BLOCK:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield b"".join(gathered)

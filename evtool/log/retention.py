@@ -144,11 +144,6 @@ def enforce(topic: Directory, settings: Settings) -> list[Segment]:
     return removed
 
 
-def size_of(topic: Directory) -> int:
-    """Bytes of all segments."""
-    return sum(_size(topic, first) for first in segment_offsets(topic))
-
-
 def losers(topic: Directory, before: int) -> dict[str, int]:
     """The groups that have not handled all before the offset `before`, and how many events each would lose."""
     try:

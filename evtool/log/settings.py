@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from evtool.errors import ConfigurationError
-from evtool.log import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ KNOWN: dict[str, tuple[str | tuple[str, ...], float | str | None]] = {
 }
 _LARGEST_FILE = 1 << 20
 _TOO_LARGE = 1 << 62
-_NEW_NAME = "topic.json.new"
 
 
 class Settings:
@@ -105,16 +103,7 @@ def save(directory: Directory, chosen: Mapping[str, Any]) -> None:
 
     for name, value in chosen.items():
         check(directory.path, name, value)
-    fd = directory.open(_NEW_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    try:
-        files.write_all(fd, orjson.dumps(dict(chosen)) + b"\n")
-        os.fsync(fd)
-    except OSError as error:
-        directory.fail(_NEW_NAME, error)
-    finally:
-        os.close(fd)
-    directory.rename(_NEW_NAME, FILE_NAME)
-    directory.sync()
+    directory.write_anew(FILE_NAME, orjson.dumps(dict(chosen)) + b"\n")
 
 
 def check(where: str, name: str, value: object) -> Any:

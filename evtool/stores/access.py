@@ -70,8 +70,8 @@ def _check_meant(what: str, path: str) -> None:
     """Refuse what is no directory and may be meant as an address: its events would be stored where nobody looks."""
     if not path or "/" in path.removeprefix("nats:/").removeprefix("tls:/") or os.path.isdir(path):
         return
-    host, colon, port = path.rpartition(":")
-    if colon and (port.isdigit() or host in ("nats", "tls") or path.startswith(("nats:", "tls:"))):
+    _, colon, port = path.rpartition(":")
+    if path.startswith(("nats:", "tls:")) or (colon and port.isdigit()):
         raise UsageError(what, f"{path!r} is neither a directory nor an address", hint="say nats://HOST:PORT")
     hint = f"say ./{path} to make it, or nats://{path} for a server"
     raise UsageError(what, f"no such directory: {path}", hint=hint)

@@ -9,6 +9,7 @@ with reading backwards, a piece at a time.
 from __future__ import annotations
 
 from evtool.log import keys, line
+from evtool.log.picked import in_blocks
 from evtool.log.state import Change
 
 TYPE_CHECKING = False
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from evtool.stores.protocol import Topic
 
 _MOST_KEPT = 64 << 20  # bytes of lines
-_BLOCK = 1 << 20
 _SHORTEST, _GROWTH = 1000, 8  # events that are read before the end at first, and by how much more the next time
 
 
@@ -50,18 +50,7 @@ def _again(topic: Topic, first: int, end: int, newest: dict[bytes, int]) -> Iter
 
 def _blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
     """The lines that do not delete their key, in blocks of about 1 MiB."""
-    pieces: list[bytes] = []
-    size = 0
-    for text in lines:
-        if keys.deletes(text):
-            continue
-        pieces.append(text)
-        size += len(text)
-        if size >= _BLOCK:
-            yield b"".join(pieces)
-            pieces, size = [], 0
-    if pieces:
-        yield b"".join(pieces)
+    return in_blocks(text for text in lines if not keys.deletes(text))
 
 
 def newest_of(topic: Topic, key: bytes, until: int | None = None) -> bytes | None:

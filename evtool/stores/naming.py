@@ -41,10 +41,11 @@ def chosen(store: Store, patterns: Iterable[str]) -> list[str]:
     patterns = list(patterns)
     if not patterns:
         return store.topics()
+    there = named(store, patterns)
     for pattern in patterns:
-        if not names.is_pattern(pattern) and not store.has(pattern):
+        if not names.is_pattern(pattern) and pattern not in there:
             raise missing(store, pattern)
-    return sorted(named(store, patterns))
+    return sorted(there)
 
 
 def missing(store: Store, topic: str) -> NotFoundError:

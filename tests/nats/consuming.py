@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evtool.log import line
 from evtool.stores.nats.address import parse
@@ -50,6 +50,12 @@ def begin(group: NatsGroup, start: int = 0) -> GroupReader:
     committed = group.committed
     offset = group.join(start if committed is None else committed)
     return group.reader(offset)
+
+
+def info_of(server: Server | Cluster, group: str = "g") -> dict[str, Any]:
+    """What the server says of the consumer of a group of the topic `t`."""
+    with server.wire() as wire:
+        return wire.api(f"CONSUMER.INFO.evtool_t.{group}")
 
 
 def offsets_of(lines: bytes) -> list[int]:

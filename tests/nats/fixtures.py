@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 
+from evtool.stores.nats.address import parse
+from evtool.stores.nats.store import NatsStore
+from tests.nats.consuming import clients
 from tests.nats.program import NatsProgram
 from tests.nats.server import BINARY, Cluster, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.nats.consuming import Client
+    from tests.nats.wire import Wire
 
 Kind = TypeVar("Kind", Server, Cluster)
 _shared: dict[type, Server | Cluster] = {}
@@ -44,6 +50,28 @@ def server(request: pytest.FixtureRequest) -> Server:
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     """The shared cluster of three, which syncs always."""
     return shared(Cluster, request)
+
+
+@pytest.fixture
+def wire(server: Server) -> Iterator[Wire]:
+    """A connection to the shared server that is not evtool's."""
+    with server.wire() as wire:
+        yield wire
+
+
+@pytest.fixture
+def store(server: Server) -> Iterator[NatsStore]:
+    """A store on the shared server."""
+    store = NatsStore(parse(server.url, {}))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def two(server: Server) -> Iterator[list[Client]]:
+    """Two clients of the shared server, each with a connection of its own."""
+    with clients(server, 2) as made:
+        yield made
 
 
 @pytest.fixture

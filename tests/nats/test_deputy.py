@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,27 +12,16 @@ from evtool.stores.nats.group import MANUAL, NatsGroup
 from tests.nats.consuming import (
     Client,
     begin,
-    clients,
+    info_of,
     read_all,
     read_until,
 )
 from tests.program import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from tests.nats.server import Cluster, Server
-
-
-@pytest.fixture
-def two(server: Server) -> Iterator[list[Client]]:
-    with clients(server, 2) as made:
-        yield made
-
-
-def info_of(server: Server | Cluster, group: str = "g") -> dict[str, Any]:
-    with server.wire() as wire:
-        return wire.api(f"CONSUMER.INFO.evtool_t.{group}")
+    from tests.nats.server import Server
 
 
 def test_a_deputy_commits_while_events_are_given_out(two: list[Client], server: Server) -> None:

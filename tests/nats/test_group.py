@@ -18,6 +18,7 @@ from tests.nats.consuming import (
     Client,
     begin,
     clients,
+    info_of,
     offsets_of,
     read_all,
     read_until,
@@ -25,7 +26,7 @@ from tests.nats.consuming import (
 from tests.program import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.nats.server import Cluster, Server
 
@@ -49,12 +50,6 @@ for line in sys.stdin:
 """
 
 
-@pytest.fixture
-def two(server: Server) -> Iterator[list[Client]]:
-    with clients(server, 2) as made:
-        yield made
-
-
 def hold(server: Server | Cluster, count: int) -> subprocess.Popen[bytes]:
     """Another process that has the group and has handled so many events."""
     command = [sys.executable, "-c", HOLDER, server.url, str(count)]
@@ -63,11 +58,6 @@ def hold(server: Server | Cluster, count: int) -> subprocess.Popen[bytes]:
     if process.stdout.readline() != b"ready\n":
         raise AssertionError(process.communicate()[1].decode())
     return process
-
-
-def info_of(server: Server | Cluster, group: str = "g") -> dict[str, Any]:
-    with server.wire() as wire:
-        return wire.api(f"CONSUMER.INFO.evtool_t.{group}")
 
 
 # What a group gets

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 import pytest
@@ -20,6 +20,7 @@ from tests.nats.consuming import (
     Client,
     begin,
     clients,
+    info_of,
     offsets_of,
     read_all,
     read_until,
@@ -30,17 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.nats.server import Cluster, Server
-
-
-@pytest.fixture
-def two(server: Server) -> Iterator[list[Client]]:
-    with clients(server, 2) as made:
-        yield made
-
-
-def info_of(server: Server | Cluster, group: str = "g") -> dict[str, Any]:
-    with server.wire() as wire:
-        return wire.api(f"CONSUMER.INFO.evtool_t.{group}")
 
 
 @contextlib.contextmanager

@@ -33,12 +33,6 @@ if TYPE_CHECKING:
     from tests.nats.server import Server
 
 
-@pytest.fixture
-def two(server: Server) -> Iterator[list[Client]]:
-    with clients(server, 2) as made:
-        yield made
-
-
 def raises_moved(group: NatsGroup) -> bool:
     """Whether a look says that the group was moved."""
     try:

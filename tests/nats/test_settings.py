@@ -12,7 +12,7 @@ from evtool.stores.nats.address import parse
 from evtool.stores.nats.store import NatsStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.nats.server import Cluster, Server
     from tests.nats.wire import Wire
@@ -34,21 +34,6 @@ OTHERS: dict[str, Any] = {
     "max-bytes": 10 << 20,
     "max-events": 1000,
 }
-
-
-@pytest.fixture
-def store(server: Server) -> Iterator[NatsStore]:
-    """A store on the shared server."""
-    store = NatsStore(parse(server.url, {}))
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def wire(server: Server) -> Iterator[Wire]:
-    """A connection to the shared server that is not evtool's."""
-    with server.wire() as wire:
-        yield wire
 
 
 def config(wire: Wire, topic: str) -> dict[str, Any]:

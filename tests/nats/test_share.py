@@ -19,7 +19,7 @@ from tests.nats.consuming import Client, clients, hear_again, hear_notice, read_
 from tests.program import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from evtool.stores.nats.share import NatsShare
     from tests.nats.server import Cluster, Server
@@ -35,12 +35,6 @@ share = share_of(Client(Server), seconds=float(sys.argv[2]))
 print(len(share.take(int(sys.argv[3]))), flush=True)
 sys.stdin.read()
 """
-
-
-@pytest.fixture
-def two(server: Server) -> Iterator[list[Client]]:
-    with clients(server, 2) as made:
-        yield made
 
 
 def everything(lines: bytes) -> bytes:

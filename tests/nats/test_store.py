@@ -19,27 +19,12 @@ from evtool.stores.where import seconds_of
 from tests.program import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from evtool.stores.nats.topic import NatsTopic
     from tests.nats.server import Cluster, Server
     from tests.nats.wire import Wire
-
-
-@pytest.fixture
-def store(server: Server) -> Iterator[NatsStore]:
-    """A store on the shared server."""
-    store = NatsStore(parse(server.url, {}))
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def wire(server: Server) -> Iterator[Wire]:
-    """A connection to the shared server that is not evtool's."""
-    with server.wire() as wire:
-        yield wire
 
 
 def fill(wire: Wire, topic: str, count: int, first: int = 0) -> None:

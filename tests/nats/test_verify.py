@@ -17,23 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from evtool.stores.nats.verify import Report
-    from tests.nats.server import Cluster, Server
+    from tests.nats.server import Cluster
     from tests.nats.wire import Wire
-
-
-@pytest.fixture
-def store(server: Server) -> Iterator[NatsStore]:
-    """A store on the shared server."""
-    store = NatsStore(parse(server.url, {}))
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def wire(server: Server) -> Iterator[Wire]:
-    """A connection to the shared server that is not evtool's."""
-    with server.wire() as wire:
-        yield wire
 
 
 def publish(wire: Wire, topic: str, count: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evtool.log import payload
+from evtool.log import payload, picked
 from evtool.stores import keyed, open_store
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def test_whoever_asks_for_one_key_reads_no_more_than_the_end(tmp_path: Path) -> 
 
 def test_what_is_given_out_comes_in_blocks(tmp_path: Path) -> None:
     topic = filled(tmp_path / "home", [(str(number), "1") for number in range(100)])
-    with patch.object(keyed, "_BLOCK", 500):
+    with patch.object(picked, "_BLOCK", 500):
         blocks = list(keyed.newest_of_each(topic))
     assert max(map(len, blocks)) < 700
     assert b"".join(blocks).count(b"\n") == 100

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from evtool.errors import StorageError
 from evtool.log import line, lock, offsets, retention
+from evtool.log.bounds import Bounds
 from evtool.log.ranges import Ranges
 from evtool.log.settings import Settings
 from evtool.log.topic import segment_offsets
@@ -160,7 +161,7 @@ def test_the_segments_that_lie_before_an_offset_go_and_that_is_told_beforehand(l
             assert (found.first, found.end, found.segments) == (0, max(dropped, default=0), len(dropped))
             assert found.size == sum(log.sizes[: len(dropped)])
         assert segment_offsets(directory) == log.firsts[len(dropped) :]
-        assert retention.size_of(directory) == sum(log.sizes[len(dropped) :])
+        assert Bounds(directory).size == sum(log.sizes[len(dropped) :])
         assert retention.plan(directory, before).segments == 0
 
 
@@ -213,7 +214,7 @@ def test_of_the_bytes_at_most_so_many_are_kept_and_no_segment_less(log: Log, dat
     with log as directory:
         retention.trim(directory, retention.surplus(directory, Settings({"max-bytes": most})))
         left = segment_offsets(directory)
-        assert retention.size_of(directory) <= most or len(left) == 1
+        assert Bounds(directory).size <= most or len(left) == 1
         gone = log.firsts.index(left[0])
         assert gone == 0 or sum(log.sizes[gone - 1 :]) > most
 

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from evtool.cli.argv import Args
     from evtool.cli.letters import Letter
-    from evtool.stores.protocol import Group, Store
+    from evtool.stores.protocol import Group, Store, Topic
 
 
 def run(args: Args) -> int:
@@ -32,7 +32,7 @@ def run(args: Args) -> int:
     ]
     if not chosen and args.offset is not None:
         raise NotFoundError(args.topic, f"no dead letter of offset {args.offset} is left", hint="see evtool dead")
-    good = [letter for letter in chosen if _can_go(store, args.topic, letter)]
+    good = _those_that_can_go(store.topic(args.topic), chosen)
     events = view.counted(len(good), "event")
     if args.dry_run:
         home.note(f"{args.topic}: would send {events} through again")
@@ -43,15 +43,20 @@ def run(args: Args) -> int:
     return 0 if len(good) == len(chosen) else 1
 
 
-def _can_go(store: Store, topic: str, letter: Letter) -> bool:
-    """Whether there is still a group for the event, and the event; if not, that is said."""
-    what = f"{topic}: offset {letter.event_offset}"
+def _those_that_can_go(topic: Topic, chosen: list[Letter]) -> list[Letter]:
+    """Those for which there is still a group, and the event; of the others that is said."""
+    groups = topic.groups()
+    return [letter for letter in chosen if _can_go(topic, groups, letter)]
+
+
+def _can_go(topic: Topic, groups: list[str], letter: Letter) -> bool:
+    what = f"{topic.name}: offset {letter.event_offset}"
     if letter.group is None:
-        border.complain(what, "was no group's", f"replay {topic} --from {letter.event_offset} -n 1 gives it out")
-    elif letter.group not in store.topic(topic).groups():
+        border.complain(what, "was no group's", f"replay {topic.name} --from {letter.event_offset} -n 1 gives it out")
+    elif letter.group not in groups:
         border.complain(what, f"there is no group {letter.group} any more")
-    elif store.topic(topic).line_at(letter.event_offset) is None:
-        border.complain(what, "is not in the topic any more", f"it stands in {names.dead_name(topic)} only")
+    elif topic.line_at(letter.event_offset) is None:
+        border.complain(what, "is not in the topic any more", f"it stands in {names.dead_name(topic.name)} only")
     else:
         return True
     return False

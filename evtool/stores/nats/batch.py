@@ -20,7 +20,7 @@ from nats import errors
 
 from evtool.errors import ConditionError
 from evtool.stores.nats import names, stream
-from evtool.stores.nats.connection import ApiError, NoResponders, Unanswered
+from evtool.stores.nats.connection import NO_LEADER, ApiError, NoResponders, Unanswered
 from evtool.stores.nats.message import encode
 
 TYPE_CHECKING = False
@@ -34,7 +34,7 @@ MOST = 1000  # events of one batch, by the server's own rule
 TOO_LARGE, TOO_MANY = 10054, 10199
 _DUPLICATES, _WRONG_SEQUENCE = 10201, 10071
 # No leader; the same id is being stored at this moment; too much at once, of which some was dropped.
-_WILL_PASS = frozenset((0, 10004, 10007, 10008, 10009, 10158, 10167, 10176, 10210))
+_WILL_PASS = NO_LEADER | {0, 10158, 10167, 10176, 10210}
 _FIRST_TRY, _LONGEST_TRY = 2.0, 8.0  # seconds without an answer; then the same is sent again
 _WINDOW = 256  # messages under way when they are sent one by one
 _STEP = 1 << 19  # bytes of a batch after which we wait until the server has them

@@ -10,7 +10,7 @@ from evtool.stores.nats import message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _ACK_TOKENS = 9
 _FRACTION = slice(-9, -3)  # of a time in nanoseconds, that which makes microseconds
@@ -33,6 +33,13 @@ class Block:
         self._times = columns[start + 3]
         self.pending = int(columns[start + 4][-1])
 
+    def run_from(self, first: int) -> int:
+        """How many of its deliveries follow one another, from the one with the number `first` on."""
+        numbers = self.consumer_seqs
+        if numbers == list(range(first, first + len(numbers))):
+            return len(numbers)
+        return next(count for count, number in enumerate(numbers) if number != first + count)
+
     def lines(self, start: int, end: int) -> bytes:
         """The lines of some of them, from the one at `start` to the one before `end`."""
         payloads, times = self._payloads[start:end], self._times[start:end]
@@ -46,6 +53,28 @@ class Block:
             for seq, time in zip(seqs, times, strict=True)
         ]
         return b"".join([b"%b%b\n" % (head, text[1:]) for head, text in zip(heads, payloads, strict=True)])
+
+
+def removed(sequences: Sequence[int], before: int, first: int) -> Iterator[tuple[int, int]]:
+    """The first and the last offset of each gap before these sequences that limits or a trim have left.
+
+    before: the next offset as of then. first: the sequence of the earliest event that is left.
+    """
+    for sequence in sequences:
+        if before + 1 < sequence and before + 1 < first:
+            yield before, min(sequence, first) - 2
+        before = sequence
+
+
+def end_before(lines: bytes, until: int) -> int:
+    """Where the lines with offsets before `until` end."""
+    end = len(lines)
+    while end:
+        start = lines.rfind(b"\n", 0, end - 1) + 1
+        if line.offset_of(lines[start : start + line.HEAD_LENGTH]) < until:
+            break
+        end = start
+    return end
 
 
 def _all_ours(payloads: list[bytes]) -> bool:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _NOT_ENABLED = (10039, 10076)
-_WILL_PASS = (10004, 10007, 10008, 10009)  # no leader yet
+NO_LEADER = frozenset((10004, 10007, 10008, 10009))  # yet: it will pass
 _FIRST_TRY, _LONGEST_TRY = 1.0, 2.0  # seconds that an answer of JetStream may take before we ask again
 _TELL_SECONDS = 5.0  # without a connection, until somebody who waits for ever is told
 _SECONDS_WITHOUT_JETSTREAM = 0.5  # nobody answers for so long: it is not that a leader is missing
@@ -331,7 +331,7 @@ class Connection:
         if isinstance(error, ApiError):
             if error.number in _NOT_ENABLED:
                 raise ConfigurationError(self.address.shown, error.description) from None
-            if error.number not in _WILL_PASS:
+            if error.number not in NO_LEADER:
                 raise error
         elif isinstance(error, NoResponders) and seconds > _SECONDS_WITHOUT_JETSTREAM and not self._may_have_jetstream:
             raise ConfigurationError(self.address.shown, "JetStream is not enabled on the server") from None

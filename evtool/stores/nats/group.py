@@ -17,6 +17,7 @@ from evtool.errors import BusyError, ConditionError, EvtoolError, NotFoundError
 from evtool.log.offsets import ALONE, MANUAL, SHARED
 from evtool.log.ranges import Ranges
 from evtool.stores.moved import Moved
+from evtool.stores.nats import stream
 from evtool.stores.nats.acks import Acks
 from evtool.stores.nats.consumer import ACK_WAIT, Durable
 from evtool.stores.nats.held import Heartbeat, Held
@@ -258,6 +259,31 @@ class NatsGroup:
         except NotFoundError:
             raise NotFoundError(self.topic, "the topic was removed") from None
         raise NotFoundError(what, "the group was removed")
+
+    # For its reader and its share
+
+    def is_topic_gone(self) -> bool:
+        """Whether the topic was removed, or made anew, since we have joined."""
+        try:
+            return bool(stream.info(self.connection, self.topic)["created"] != self.born)
+        except NotFoundError:
+            return True
+
+    def follow_removal(self, *, is_gone: bool) -> None:
+        """The consumer is not there: raise NotFoundError if topic or group are not, else Moved, to make it anew.
+
+        is_gone: whether it is known that the topic is not.
+        """
+        if is_gone:
+            raise NotFoundError(self.topic, "the topic was removed")
+        self.connection.run(self.seat.follow_removal())
+        self.check()
+
+    def unhandled(self, first: int, last: int) -> Ranges:
+        """What is not handled of some offsets."""
+        found = Ranges([(first, last)])
+        found.subtract(self._state.handled)
+        return found
 
     # Within
 

@@ -14,7 +14,7 @@ import time
 from evtool.errors import NotFoundError, StorageError
 from evtool.log import files, line
 from evtool.stores.nats import names, stream
-from evtool.stores.nats.block import Block
+from evtool.stores.nats.block import Block, end_before, removed
 from evtool.stores.nats.connection import ApiError, Unanswered
 from evtool.stores.nats.pull import DELETED, REFUSED, Pull
 
@@ -92,7 +92,7 @@ class NatsReader:
         it took whole is then behind the cursor.
         """
         lines = self.read(_LARGEST_SEND)
-        end = len(lines) if until is None else _end_before(lines, until)
+        end = len(lines) if until is None else end_before(lines, until)
         rest, sent = memoryview(lines)[:end], 0
         try:
             while sent < end:
@@ -121,7 +121,7 @@ class NatsReader:
     def _lines_of(self, messages: list[tuple[bytes, str]]) -> bytes:
         """The lines of what was delivered, as far as nothing is missing before them and they are wanted."""
         block = Block(messages)
-        end = _length_of_run(block.consumer_seqs, self._taken + 1)
+        end = block.run_from(self._taken + 1)
         self._taken += end
         self._pending = block.pending
         if end < len(messages):
@@ -145,11 +145,8 @@ class NatsReader:
         if self._on_missed is None or sequences[-1] - self.next_offset == len(sequences):
             return
         first = stream.info(self._connection, self._topic)["state"]["first_seq"]
-        before = self.next_offset
-        for sequence in sequences:
-            if before + 1 < sequence and before + 1 < first:
-                self._on_missed(before, min(sequence, first) - 2)
-            before = sequence
+        for low, high in removed(sequences, self.next_offset, first):
+            self._on_missed(low, high)
 
     def _look(self, pull: Pull, deadline: float) -> None:
         """Nothing has come for a while: see whether there is nothing after all, or the consumer is not what it was."""
@@ -290,21 +287,3 @@ async def _remove(connection: Connection, pull: Pull, verb: str) -> None:
 def _replicas(config: dict[str, Any]) -> int:
     """On how many servers a consumer is that may be lost: on one, where the stream lets it."""
     return 1 if config["retention"] == "limits" else int(config["num_replicas"])
-
-
-def _length_of_run(sequences: list[int], first: int) -> int:
-    """How many of these follow one another, from `first` on."""
-    if sequences == list(range(first, first + len(sequences))):
-        return len(sequences)
-    return next(count for count, sequence in enumerate(sequences) if sequence != first + count)
-
-
-def _end_before(lines: bytes, until: int) -> int:
-    """Where the lines with offsets before `until` end."""
-    end = len(lines)
-    while end:
-        start = lines.rfind(b"\n", 0, end - 1) + 1
-        if line.offset_of(lines[start : start + line.HEAD_LENGTH]) < until:
-            break
-        end = start
-    return end

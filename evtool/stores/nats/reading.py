@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import time
 
-from evtool.errors import NotFoundError, StorageError
+from evtool.errors import StorageError
 from evtool.log import files, line
 from evtool.log.offsets import MANUAL
-from evtool.log.ranges import Ranges
 from evtool.stores.nats import stream
-from evtool.stores.nats.block import Block
+from evtool.stores.nats.block import Block, end_before, removed
 from evtool.stores.nats.message import place_of
 from evtool.stores.nats.pull import DELETED, REFUSED, Pull
 from evtool.stores.nats.survey import survey
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evtool.stores.nats.group import NatsGroup
-    from evtool.stores.nats.seat import Seat
 
     Messages = list[tuple[bytes, str]]
 
@@ -80,12 +78,7 @@ class GroupReader:
         until: an offset not to reach.
         """
         lines = self.read()
-        end = len(lines)
-        while until is not None and end:
-            start = lines.rfind(b"\n", 0, end - 1) + 1
-            if line.offset_of(lines[start : start + line.HEAD_LENGTH]) < until:
-                break
-            end = start
+        end = len(lines) if until is None else end_before(lines, until)
         if end < len(lines):
             self._kept = self.next_offset, lines[end:]
             self.next_offset = line.offset_of(lines[end : end + line.HEAD_LENGTH])
@@ -94,13 +87,7 @@ class GroupReader:
 
     def is_gone(self) -> bool:
         """Whether the topic was removed, or made anew, since. Asks nobody unless something is wrong."""
-        if self._pull.failure is None:
-            return False
-        try:
-            found = stream.info(self._group.connection, self._group.topic)
-        except NotFoundError:
-            return True
-        return bool(found["created"] != self._group.born)
+        return self._pull.failure is not None and self._group.is_topic_gone()
 
     def close(self) -> None:
         """Ask for nothing any more."""
@@ -120,7 +107,7 @@ class GroupReader:
         """The lines of what was delivered, as far as nothing is missing before it, and was not given out before."""
         block = Block(messages)
         first = self._taken + 1
-        end = _length_of_run(block.consumer_seqs, first)
+        end = block.run_from(first)
         self._taken += end
         self._pending = block.pending
         lines = self._news_of(block, messages[:end]) if end else b""
@@ -182,11 +169,8 @@ class GroupReader:
     def _tell_of_gaps(self, sequences: list[int]) -> None:
         """Some sequences before these are not there: tell which ones limits or a trim have taken."""
         first = stream.info(self._group.connection, self._group.topic)["state"]["first_seq"]
-        before = self.next_offset
-        for sequence in sequences:
-            if before + 1 < sequence and before + 1 < first:
-                self._tell_missed(before, min(sequence, first) - 2)
-            before = sequence
+        for low, high in removed(sequences, self.next_offset, first):
+            self._tell_missed(low, high)
 
     def _skip_removed(self) -> None:
         """There is nothing left: what there was is handled, or was removed."""
@@ -196,10 +180,8 @@ class GroupReader:
             self.next_offset = first
 
     def _tell_missed(self, first: int, last: int) -> None:
-        missed = Ranges([(first, last)])
-        missed.subtract(self._group.state.handled)
         if self._on_missed is not None:
-            for low, high in missed:
+            for low, high in self._group.unhandled(first, last):
                 self._on_missed(low, high)
 
     def _look(self) -> None:
@@ -207,7 +189,7 @@ class GroupReader:
         group = self._group
         found = group.connection.run(group.consumer.info())
         if found is None:
-            self._follow_removal()
+            self._group.follow_removal(is_gone=self.is_gone())
         elif found.delivered_count < self._taken:
             self._follow_consumer()
         elif found.delivered_count == self._taken and not found.pending and not self._pull.count:
@@ -221,16 +203,9 @@ class GroupReader:
         if self._pull.failure == REFUSED:
             raise StorageError(self._group.topic, f"the server refuses what it is asked for: {self._pull.reason}")
         if self._pull.failure == DELETED:
-            self._follow_removal()
+            self._group.follow_removal(is_gone=self.is_gone())
         else:
             self._restart()
-
-    def _follow_removal(self) -> None:
-        """The consumer is not there: raise NotFoundError if topic or group are not, else Moved, to make it anew."""
-        if self.is_gone():
-            raise NotFoundError(self._group.topic, "the topic was removed")
-        self._group.connection.run(_tell_of_removal(self._group.seat))
-        self._group.check()
 
     def _follow_consumer(self) -> None:
         """The consumer is not where it was: raise Moved, unless its server has forgotten what it had delivered."""
@@ -270,15 +245,3 @@ class GroupReader:
     def _new_pull(self) -> Pull:
         group = self._group
         return Pull(group.connection, group.consumer.stream, group.consumer.name, is_ordered=True)
-
-
-def _length_of_run(numbers: list[int], first: int) -> int:
-    """How many of these follow one another, from `first` on."""
-    if numbers == list(range(first, first + len(numbers))):
-        return len(numbers)
-    return next(count for count, number in enumerate(numbers) if number != first + count)
-
-
-async def _tell_of_removal(seat: Seat) -> None:
-    await seat.look()
-    seat.note()

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
     Change = Callable[["Record"], bool]
 
-_EXISTS = 10058
 _WRONG_LAST = frozenset((10071, 10164))
 _ANSWER_SECONDS = 2.0  # for one try; then we look again
 _MOST_BYTES = 256 << 10  # of handled offsets; what is left out is handled once more
@@ -226,7 +225,7 @@ class Register:
         try:
             await self._connection.api(f"STREAM.CREATE.{names.REGISTER}", config)
         except ApiError as error:
-            if error.number != _EXISTS:
+            if error.number != stream.EXISTS:
                 raise
 
 

@@ -248,6 +248,11 @@ class Seat:
         await self._register.update(self._topic, self._group, change)
         self.note()
 
+    async def follow_removal(self) -> None:
+        """The consumer is not there: note what has become of the group."""
+        await self.look()
+        self.note()
+
     def note(self, notice: str = MOVED) -> None:
         """We have lost our place; the first reason counts."""
         self.notice, self._is_in = self.notice or notice, False

@@ -12,7 +12,7 @@ import time
 
 from nats import errors
 
-from evtool.errors import NotFoundError, StorageError
+from evtool.errors import StorageError
 from evtool.log import line
 from evtool.log.ranges import Ranges
 from evtool.stores.nats import claim, stream
@@ -140,12 +140,7 @@ class NatsShare:
 
     def is_gone(self) -> bool:
         """Whether the topic was removed. Asks nobody unless something is wrong."""
-        if self._pull.failure is None:
-            return False
-        try:
-            return bool(stream.info(self._connection, self.group.topic)["created"] != self.group.born)
-        except NotFoundError:
-            return True
+        return self._pull.failure is not None and self.group.is_topic_gone()
 
     # What the consumer gives us
 
@@ -218,9 +213,7 @@ class NatsShare:
             self._reached, self._reached_count = info.delivered, info.delivered_count
 
     def _tell_missed(self, first: int, last: int) -> None:
-        missed = Ranges([(first, last)])
-        missed.subtract(self.group.state.handled)
-        for low, high in missed:
+        for low, high in self.group.unhandled(first, last):
             self._on_missed(low, high)
 
     def _first_sequence(self) -> int:
@@ -243,7 +236,7 @@ class NatsShare:
         if self._pull.failure == REFUSED:
             raise StorageError(self.group.topic, f"the server refuses what it is asked for: {self._pull.reason}")
         if self._pull.failure == DELETED:
-            self._follow_removal()
+            self.group.follow_removal(is_gone=self.is_gone())
         self._info()
         self._pull.restart()
 
@@ -251,20 +244,10 @@ class NatsShare:
         """What the server says of the consumer. Raises Moved if it is gone, so that it is made anew."""
         info = self._connection.run(self.group.consumer.info())
         if info is None:
-            self._follow_removal()
+            self.group.follow_removal(is_gone=self.is_gone())
             raise AssertionError("what is removed is told of")
         self._looked = time.monotonic()
         return info
-
-    def _follow_removal(self) -> None:
-        if self.is_gone():
-            raise NotFoundError(self.group.topic, "the topic was removed")
-        self._connection.run(self._tell_of_removal())
-        self.group.check()
-
-    async def _tell_of_removal(self) -> None:
-        await self.group.seat.look()
-        self.group.seat.note()
 
     # What there is for all
 

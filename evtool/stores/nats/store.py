@@ -79,15 +79,8 @@ class NatsStore:
 
     def topics(self) -> list[str]:
         """The names of all topics, sorted: of all streams that are called as ours are, whoever made them."""
-        found: list[str] = []
-        total, seen = 1, 0
-        while seen < total:
-            page = self.connection.call("STREAM.NAMES", {"offset": seen})
-            streams = page.get("streams") or []
-            found += [topic for name in streams if (topic := names.topic_of_stream(name)) is not None]
-            seen += len(streams)
-            total = page["total"] if streams else seen
-        return sorted(set(found))
+        found = self.connection.run(stream.listed(self.connection, "STREAM.NAMES", "streams"))
+        return sorted({topic for name in found if (topic := names.topic_of_stream(name)) is not None})
 
     def has(self, topic: str) -> bool:
         """Whether the topic exists."""

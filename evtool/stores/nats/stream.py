@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from evtool.stores.nats.settings import Settings
 
 NO_STREAM, NO_CONSUMER, NO_MESSAGE = 10059, 10014, 10037
-_EXISTS, _OVERLAP = 10058, 10065
+EXISTS, _OVERLAP = 10058, 10065
 _NO_ROOM = frozenset((10002, 10023, 10028, 10047, 10077))
 _NO_PEERS, _NOT_CLUSTERED = 10005, 10074
 _NO_REPLICAS = frozenset((_NO_PEERS, _NOT_CLUSTERED))
@@ -41,7 +41,7 @@ def refused(topic: str, error: ApiError) -> EvtoolError:
     number, why = error.number, error.description
     if number == NO_STREAM:
         return NotFoundError(topic, "no such topic")
-    if number == _EXISTS:
+    if number == EXISTS:
         return ConditionError(topic, "the topic is there already", hint=f"see evtool set {topic}")
     if number == _OVERLAP:
         hint = f"nats stream ls shows who takes {names.subject_of(topic)}"
@@ -85,6 +85,37 @@ def call(connection: Connection, topic: str, verb: str, body: Mapping[str, Any] 
         return connection.call(verb, body)
     except ApiError as error:
         raise refused(topic, error) from error
+
+
+async def message(connection: Connection, topic: str, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A stored message, out of the hands of the stream's leader; None if there is none."""
+    try:
+        answer = await connection.api(f"STREAM.MSG.GET.{names.stream_of(topic)}", wanted)
+    except ApiError as error:
+        if error.number == NO_MESSAGE:
+            return None
+        raise refused(topic, error) from error
+    found: dict[str, Any] = answer["message"]
+    return found
+
+
+async def listed(
+    connection: Connection,
+    verb: str,
+    what: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    patience: float | None = None,
+) -> list[str]:
+    """All names that JetStream lists, a page at a time, under `what`. Raises ApiError."""
+    found: list[str] = []
+    total = 1
+    while len(found) < total:
+        page = await connection.api(verb, {"offset": len(found), **(body or {})}, patience=patience)
+        there = page.get(what) or []
+        found += there
+        total = page["total"] if there else 0
+    return found
 
 
 def default_replicas(connection: Connection) -> int:

@@ -133,7 +133,7 @@ async def _stream(connection: Connection, topic: str) -> dict[str, Any]:
 
 async def _time_at(connection: Connection, topic: str, offset: int) -> int | None:
     """When the event with this offset was stored, in nanoseconds since the epoch; None if there is none."""
-    found = await _message(connection, topic, {"seq": offset + 1})
+    found = await stream.message(connection, topic, {"seq": offset + 1})
     return None if found is None else nanoseconds(found["time"])
 
 
@@ -141,21 +141,10 @@ async def _offset_after(connection: Connection, topic: str, moment: int, end: in
     """The offset of the first event after a moment, in nanoseconds since the epoch; `end` if there is none."""
     moment += 1
     start = f"{_second(moment)}.{moment % 10**9:09d}Z"
-    found = await _message(connection, topic, {"start_time": start, "next_by_subj": _ANY})
+    found = await stream.message(connection, topic, {"start_time": start, "next_by_subj": _ANY})
     if found is None or nanoseconds(found["time"]) < moment:  # the server's way to say that there is none
         return end
     return int(found["seq"]) - 1
-
-
-async def _message(connection: Connection, topic: str, wanted: dict[str, Any]) -> dict[str, Any] | None:
-    try:
-        answer = await connection.api(f"STREAM.MSG.GET.{names.stream_of(topic)}", wanted)
-    except ApiError as error:
-        if error.number == stream.NO_MESSAGE:
-            return None
-        raise stream.refused(topic, error) from error
-    found: dict[str, Any] = answer["message"]
-    return found
 
 
 def nanoseconds(moment: str) -> int:

@@ -153,14 +153,7 @@ class NatsTopic:
         return keyed.changes(self, since, until, key)
 
     def _message(self, wanted: dict[str, Any]) -> dict[str, Any] | None:
-        """A stored message, out of the hands of the stream's leader; None if there is none."""
-        try:
-            found: dict[str, Any] = self._connection.call(f"STREAM.MSG.GET.{self._stream}", wanted)["message"]
-        except ApiError as error:
-            if error.number == stream.NO_MESSAGE:
-                return None
-            raise stream.refused(self.name, error) from error
-        return found
+        return self._connection.run(stream.message(self._connection, self.name, wanted))
 
     # Care
 
@@ -232,15 +225,11 @@ class NatsTopic:
 
     def groups(self) -> list[str]:
         """The groups that consume the topic, sorted: its consumers, but for those of names that no group has."""
-        found: set[str] = set()
-        total, seen = 1, 0
-        while seen < total:
-            page = self._call(f"CONSUMER.NAMES.{self._stream}", {"offset": seen})
-            names_seen = page.get("consumers") or []
-            found.update(group for name in names_seen if (group := names.group_of_consumer(name)))
-            seen += len(names_seen)
-            total = page["total"] if names_seen else seen
-        return sorted(found)
+        try:
+            found = self._connection.run(stream.listed(self._connection, f"CONSUMER.NAMES.{self._stream}", "consumers"))
+        except ApiError as error:
+            raise stream.refused(self.name, error) from error
+        return sorted({group for name in found if (group := names.group_of_consumer(name))})
 
     def group(self, group: str) -> NatsGroup:
         """A group, to consume for it. Nothing is made yet."""

@@ -6,7 +6,7 @@ import asyncio
 import select
 
 from evtool.errors import BusyError
-from evtool.stores.nats import names
+from evtool.stores.nats import names, stream
 from evtool.stores.nats.connection import ApiError
 
 TYPE_CHECKING = False
@@ -80,14 +80,5 @@ async def _look_for_new(connection: Connection, known: set[str]) -> None:
 
 async def _streams(connection: Connection) -> set[str]:
     """The names of all streams that may be topics."""
-    found: set[str] = set()
-    total, seen = 1, 0
-    while seen < total:
-        page = await connection.api(
-            "STREAM.NAMES", {"offset": seen, "subject": f"{names.SUBJECT_PREFIX}>"}, patience=_PATIENCE
-        )
-        streams = page.get("streams") or []
-        found.update(streams)
-        seen += len(streams)
-        total = page["total"] if streams else seen
-    return found
+    wanted = {"subject": f"{names.SUBJECT_PREFIX}>"}
+    return set(await stream.listed(connection, "STREAM.NAMES", "streams", wanted, patience=_PATIENCE))

@@ -12,7 +12,6 @@ import os
 import orjson
 from nats import errors
 
-from evtool.errors import BusyError
 from evtool.log.line import stamp
 from evtool.stores.nats import names
 from evtool.stores.nats.connection import NoResponders
@@ -150,8 +149,3 @@ def _parse(data: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return said if isinstance(said, dict) else {}
-
-
-def silent(topic: str, group: str) -> BusyError:
-    """What is raised when a member is there and does not answer."""
-    return BusyError(f"{topic}, group {group}", "a process consumes for it and does not answer")
