@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal`, which is made of it, costs 6 ms
 import os
 import sys
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from evtool.cli.argv import Args
 
-SIGINT, SIGPIPE, SIGTERM = 2, 13, 15  # the module `signal` costs 6 ms
+SIGINT, SIGPIPE, SIGTERM = 2, 13, 15
 
 
 class Declined(Exception):
@@ -37,6 +38,17 @@ _at_end: list[Callable[[], None]] = []
 def at_end(call: Callable[[], None]) -> None:
     """Let this be done when the command has ended, however it did."""
     _at_end.append(call)
+
+
+def interruption() -> int:
+    """A descriptor that can be read once Ctrl-C was pressed, for a wait that is else to hear of it only at its end:
+
+    Python calls handlers of signals between its own steps, and one that comes just before a wait finds it begun.
+    """
+    near, far = os.pipe()
+    os.set_blocking(far, False)
+    _signal.set_wakeup_fd(far, warn_on_full_buffer=False)
+    return near
 
 
 def run(args: Args) -> int:
@@ -106,9 +118,7 @@ def leave(code: int) -> None:
     """End the program: by the signal itself if `code` says that one ended it, and without Python's slow farewell."""
     code = _flush(code)
     if code in (128 + SIGINT, 128 + SIGPIPE, 128 + SIGTERM):
-        import signal
-
-        signal.signal(code - 128, signal.SIG_DFL)
+        _signal.signal(code - 128, _signal.SIG_DFL)
         os.kill(os.getpid(), code - 128)
     os._exit(code)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from evtool.cli import home
+from evtool.cli import border, home
 from evtool.delivery.feed import Feed
 from evtool.delivery.selection import Selection
 from evtool.delivery.source import Source
@@ -129,6 +129,6 @@ class Span:
         return self._until.resolve(topic), None
 
 
-def feed(store: Store, patterns: list[str], span: Span) -> Feed:
-    """The events of these topics within a span."""
-    return Feed(store, patterns, span.source, ends_at=span.ends_at)
+def feed(store: Store, patterns: list[str], span: Span, *, follow: bool) -> Feed:
+    """The events of these topics within a span. follow: whether it will be waited for more, until Ctrl-C."""
+    return Feed(store, patterns, span.source, border.interruption() if follow else None, span.ends_at)

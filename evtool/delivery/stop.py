@@ -41,6 +41,9 @@ class Stop:
 
     def listen(self) -> None:
         """Take SIGINT and SIGTERM as the request; a second one takes effect at once, as if nobody listened."""
+        os.set_blocking(self._far_end, False)
+        # Without this a signal that comes just before a wait would be heard only when that is over.
+        signal.set_wakeup_fd(self._far_end, warn_on_full_buffer=False)
         for number in _ENDING:
             signal.signal(number, self._on_signal)
 
@@ -48,12 +51,12 @@ class Stop:
         """Ask all to stop."""
         if not self.is_set:
             self.is_set = True
-            os.close(self._far_end)  # the near end is then readable, for everybody and for good
-            self._far_end = -1
+            os.write(self._far_end, b"!")  # nobody reads it, so the near end is readable for everybody and for good
 
     def wait(self, seconds: float) -> bool:
         """Wait for the request at most so many seconds; say whether there is one."""
-        return bool(select.select([self.fd], [], [], seconds)[0])
+        select.select([self.fd], [], [], seconds)
+        return self.is_set
 
     def check(self) -> None:
         """Raise Stopped if there is the request."""

@@ -36,7 +36,7 @@ def run(args: Args) -> int:
         store.persist()
     selection = reading.selection(args)
     span = reading.Span(store, start, until)
-    feed = reading.feed(store, patterns, span)
+    feed = reading.feed(store, patterns, span, follow=args.follow)
     nobody_looks = output.is_verbatim and selection.is_everything and count is None and args.speed is None
     if feed.is_single and feed.sources and nobody_looks:
         _send(feed, span)

@@ -26,7 +26,7 @@ def run(args: Args) -> int:
     store = reading.open_store(args, patterns, wait=args.follow)
     selection = reading.selection(args)
     start = Where("back", count) if selection.is_everything or count == 0 else EARLIEST
-    feed = reading.feed(store, patterns, reading.Span(store, start))
+    feed = reading.feed(store, patterns, reading.Span(store, start), follow=args.follow)
     newest = _newest(feed, selection.apply, count)
     if newest:
         output.deliver(newest, lambda _: None)
