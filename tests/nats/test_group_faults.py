@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from evtool.errors import BusyError, ConditionError
 from evtool.log import line
 from evtool.log.ranges import Ranges
-from evtool.stores.nats import names
+from evtool.stores.nats import names, survey
 from evtool.stores.nats.group import SHARED, NatsGroup
 from evtool.stores.nats.register import Record, Register
 from tests.nats.consuming import (
@@ -200,6 +200,42 @@ def test_a_log_that_lost_its_end_is_noticed(two: list[Client]) -> None:
     group.release()
     other.topic.seek("g", 9)
     assert read_all(other.consume()[1]) == [9]
+
+
+@pytest.mark.parametrize(("stale", "replicas"), [(3, 3), (1, 1)])
+def test_a_server_that_leads_since_a_moment_ago_is_asked_again(
+    two: list[Client], monkeypatch: pytest.MonkeyPatch, stale: int, replicas: int
+) -> None:
+    """A stream that ends before what is committed only in some answers was not put back; control: it ends there."""
+    one, _ = two
+    one.append(10)
+    group, reader = one.consume()
+    read_all(reader)
+    group.commit(10)
+    group.sync()
+    group.release()
+    monkeypatch.setattr(survey, "_LOOK_SECONDS", 0.0)
+    api, left = one.connection.api, stale
+
+    async def answer_late(verb: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+        nonlocal left
+        answer = await api(verb, *arguments, **options)
+        if verb.startswith("STREAM.INFO"):
+            answer["config"]["num_replicas"] = replicas
+            if left:
+                left -= 1
+                answer["state"]["last_seq"] = 4
+        return answer
+
+    monkeypatch.setattr(one.connection, "api", answer_late)
+    group = one.group()
+    assert group.committed == 10
+    assert left == 0
+    monkeypatch.setattr(survey, "_CERTAIN_SECONDS", 0.1)
+    left = 10**9
+    with pytest.raises(ConditionError, match="has committed offset 10, but the log ends before 4"):
+        assert group.committed
+    group.release()
 
 
 # When something breaks

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
+import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from evtool.errors import BusyError
 from evtool.stores.nats import names, stream, watch
 from evtool.stores.nats.address import parse
 from evtool.stores.nats.connection import Connection
@@ -135,6 +138,24 @@ def test_new_topics_are_heard_of(connection: Connection, other: Connection, monk
     deaf.wait(0)
     stream.create_stream(other, "others", {})
     assert not deaf.wait(0.3)
+
+
+def test_a_watch_is_begun_however_long_servers_take(
+    connection: Connection, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has time for ever waits for the first answer too; control: as long as everybody else."""
+    monkeypatch.setattr(watch, "_PATIENCE", 0.01)
+    server.suspend()
+    timer = threading.Timer(0.3, server.resume)
+    timer.start()
+    try:
+        connection.patience = 0.01
+        with pytest.raises(BusyError):
+            NatsWatch(connection, [], new_topics=True)
+        connection.patience = math.inf
+        assert NatsWatch(connection, [], new_topics=True).fd is not None
+    finally:
+        timer.join()
 
 
 def test_no_one_is_asked_unless_topics_are_awaited(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:

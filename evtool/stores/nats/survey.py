@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from evtool.stores.nats.consumer import ConsumerInfo
 
 _ANY = ">"
+_CERTAIN_SECONDS = 5.0
+_LOOK_SECONDS = 0.1
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -112,9 +114,9 @@ async def rewound(connection: Connection, topic: str, found: Survey) -> tuple[st
     committed, mark = found.committed, found.record.mark
     if not committed:
         return None
-    if committed > found.next:
-        first = found.next if mark is None else await _offset_after(connection, topic, mark[1], found.next)
-        return f"has committed offset {committed}, but the log ends before {found.next}", first
+    if committed > found.next and committed > (end := await _end(connection, topic, committed)):
+        first = end if mark is None else await _offset_after(connection, topic, mark[1], end)
+        return f"has committed offset {committed}, but the log ends before {end}", first
     if mark is None or mark[0] < found.first:
         return None
     seen = await _time_at(connection, topic, mark[0])
@@ -129,6 +131,20 @@ async def _stream(connection: Connection, topic: str) -> dict[str, Any]:
         return await connection.api(f"STREAM.INFO.{names.stream_of(topic)}")
     except ApiError as error:
         raise stream.refused(topic, error) from error
+
+
+async def _end(connection: Connection, topic: str, expected: int) -> int:
+    """The offset of the event that will come next, asked for until that is as expected or it is certain.
+
+    A server that leads since a moment ago may say less, as long as it has not taken in all that the others have.
+    """
+    certain_at = connection.loop.time() + _CERTAIN_SECONDS
+    while True:
+        found = await _stream(connection, topic)
+        end = int(found["state"]["last_seq"])
+        if end >= expected or found["config"]["num_replicas"] == 1 or connection.loop.time() >= certain_at:
+            return end
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _time_at(connection: Connection, topic: str, offset: int) -> int | None:

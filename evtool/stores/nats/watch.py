@@ -70,7 +70,7 @@ async def _look_for_new(connection: Connection, known: set[str]) -> None:
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
         try:
-            found = await _streams(connection)
+            found = await _streams(connection, _PATIENCE)
         except (BusyError, ApiError):  # out of reach: what is read tells of that
             continue
         if found != known:
@@ -78,7 +78,7 @@ async def _look_for_new(connection: Connection, known: set[str]) -> None:
             connection.signal.set()
 
 
-async def _streams(connection: Connection) -> set[str]:
-    """The names of all streams that may be topics."""
+async def _streams(connection: Connection, patience: float | None = None) -> set[str]:
+    """The names of all streams that may be topics. Raises Unanswered after so many seconds, or our patience."""
     wanted = {"subject": f"{names.SUBJECT_PREFIX}>"}
-    return set(await stream.listed(connection, "STREAM.NAMES", "streams", wanted, patience=_PATIENCE))
+    return set(await stream.listed(connection, "STREAM.NAMES", "streams", wanted, patience=patience))
