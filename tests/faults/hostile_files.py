@@ -179,7 +179,8 @@ def _remove(path: Path, random: random.Random) -> None:
 def _copy(path: Path, random: random.Random) -> None:
     """The same under another name, such as a segment twice."""
     name = random.choice((f"{random.randrange(200):020d}.jsonl", f"{'9' * 20}.jsonl", "x", f"{path.name}.new"))
-    shutil.copyfile(path, path.with_name(name))
+    if name != path.name:
+        shutil.copyfile(path, path.with_name(name))
 
 
 _WAYS: tuple[Callable[[Path, random.Random], None], ...] = (
