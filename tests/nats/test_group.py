@@ -340,7 +340,7 @@ def test_signs_of_life_are_given_for_what_is_held_and_only_that(
 
     other.connection.run(other.connection.client.subscribe("$JS.ACK.evtool_t.g.>", cb=listen))
     group, reader = one.consume()
-    first = offsets_of(reader.read())
+    first = read_until(reader, 10)
     group.handle(Ranges([(0, 9)]))
     heard.clear()
     wait_until(lambda: (10, b"+WPI") in heard, "what was being said when they were handled")

@@ -302,7 +302,7 @@ def test_it_goes_on_after_the_server_was_started_anew(own_server: Callable[..., 
     with clients(server, 2) as (one, other):
         one.append(10_000)
         group, reader = one.consume()
-        seen = offsets_of(reader.read())
+        seen = read_until(reader, 100)
         group.handle(Ranges([(0, 99)]))
         group.sync()
         getattr(server, ending)()
