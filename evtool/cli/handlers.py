@@ -56,6 +56,7 @@ class Handlers:
         supply = LeasedSupply(
             store,
             subscription.patterns,
+            subscription.there,
             membership,
             subscription.selection,
             self._lease,

@@ -45,21 +45,23 @@ def check_patterns(patterns: list[str]) -> list[str]:
     return list(dict.fromkeys(patterns))
 
 
-def open_store(args: Args, patterns: list[str], *, wait: bool) -> Store:
-    """The store. With `wait` a missing topic is waited for, after a word about that; else it is NotFoundError."""
+def open_store(args: Args, patterns: list[str], *, wait: bool) -> tuple[Store, list[str]]:
+    """The store, and those of the topics that are there; see `check_there`."""
     store = home.open_home(args, create=True) if wait else _existing_home(args, patterns)
-    check_there(args, store, patterns, wait=wait)
-    return store
+    return store, check_there(args, store, patterns, wait=wait)
 
 
-def check_there(args: Args, store: Store, patterns: list[str], *, wait: bool) -> None:
-    """See whether these topics are there. One that is not is waited for, after a word about that, or NotFoundError."""
+def check_there(args: Args, store: Store, patterns: list[str], *, wait: bool) -> list[str]:
+    """Those of the topics that are there. One that is not is waited for, after a word about that, or NotFoundError."""
+    there: dict[str, None] = {}
     for pattern in patterns:
-        if names.is_pattern(pattern):
-            if not naming.matching(store, pattern):
-                _say_missing(args, NotFoundError(pattern, "no topic matches"), wait)
-        elif not store.has(pattern):
-            _say_missing(args, naming.missing(store, pattern), wait)
+        found = naming.named(store, [pattern])
+        if not found:
+            is_glob = names.is_pattern(pattern)
+            error = NotFoundError(pattern, "no topic matches") if is_glob else naming.missing(store, pattern)
+            _say_missing(args, error, wait)
+        there.update(dict.fromkeys(found))
+    return list(there)
 
 
 def _existing_home(args: Args, patterns: list[str]) -> Store:
@@ -129,6 +131,6 @@ class Span:
         return self._until.resolve(topic), None
 
 
-def feed(store: Store, patterns: list[str], span: Span, *, follow: bool) -> Feed:
+def feed(store: Store, patterns: list[str], there: list[str], span: Span, *, follow: bool) -> Feed:
     """The events of these topics within a span. follow: whether it will be waited for more, until Ctrl-C."""
-    return Feed(store, patterns, span.source, border.interruption() if follow else None, span.ends_at)
+    return Feed(store, patterns, there, span.source, border.interruption() if follow else None, span.ends_at)

@@ -79,8 +79,11 @@ class Fanout:
         self._stop = stop
         self._watcher = watcher
 
-    def serve(self, rules: list[Rule]) -> None:
-        """Serve just these sinks from now on. Those whose rule is the same as before are not disturbed."""
+    def serve(self, rules: list[Rule], there: list[str] | None = None) -> None:
+        """Serve just these sinks from now on. Those whose rule is the same as before are not disturbed.
+
+        there: the topic or nothing, as `Feed` has it.
+        """
         unchanged = {server.rule.group: server for server in self.servers}
         serving = []
         for rule in rules:
@@ -88,7 +91,7 @@ class Fanout:
             if server is not None and server.rule.said == rule.said and not server.has_ended:
                 serving.append(server)
             else:
-                serving.append(Server(self._store, self.topic, rule, self._drain, self._watcher, self._open_at))
+                serving.append(self._server(rule, there))
         for server in self.servers:
             if server not in serving:
                 server.stop.set()
@@ -99,6 +102,9 @@ class Fanout:
             if server not in self.servers:
                 server.thread.start()
         self.servers = serving
+
+    def _server(self, rule: Rule, there: list[str] | None) -> Server:
+        return Server(self._store, self.topic, there, rule, self._drain, self._watcher, self._open_at)
 
     def run(self, turn: Callable[[float], None]) -> None:
         """Serve to the end. turn: called again and again; it waits so many seconds or until something happens."""
@@ -125,6 +131,7 @@ class Server:
         self,
         store: Callable[[], Store],
         topic: str,
+        there: list[str] | None,
         rule: Rule,
         drain: bool,
         watcher: Watcher,
@@ -143,6 +150,7 @@ class Server:
         self._store: Store | None = None
         self._far_store: Store | None = None
         self._topic = topic
+        self._there = there
         self._drain = drain
         self._watcher = watcher
         self._membership: Membership | None = None
@@ -216,7 +224,7 @@ class Server:
         )
         try:
             membership.acquire(naming.named(store, [self._topic]))
-            feed = Feed(store, [self._topic], membership.join, self.stop.fd)
+            feed = Feed(store, [self._topic], self._there, membership.join, self.stop.fd)
             self.failed = False
             self.doing = "serving"
             if rule.address.kind in ("topic", "file", "nats"):

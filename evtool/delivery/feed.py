@@ -12,7 +12,7 @@ from evtool.stores import naming
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from evtool.stores.protocol import Store, Watch
 
@@ -28,6 +28,8 @@ class Feed:
     A single topic's lines come as they are stored; those of several have an attribute `topic` that tells them apart.
     Topics that appear later are joined in, from their beginning, while the feed is waited on.
 
+    there: those that there were when it was said which are waited for: they have appeared later, if they have by now.
+        None: those that there are now.
     begin: makes the source for a topic; its second argument says whether the topic appeared later. None means that it
         cannot begin there now, and is asked again.
     wake: a descriptor that ends a wait when it can be read.
@@ -38,12 +40,14 @@ class Feed:
         self,
         store: Store,
         patterns: list[str],
+        there: Collection[str] | None,
         begin: Begin,
         wake: int | None = None,
         ends_at: float | None = None,
     ) -> None:
         self._store = store
         self._patterns = patterns
+        self._there = naming.named(store, patterns) if there is None else there
         self._begin = begin
         self._wake = wake
         self._ends_at = ends_at
@@ -51,12 +55,12 @@ class Feed:
         self._has_changed = False
         self._watch: Watch | None = None
         self._sources: dict[str, Source] = {}
-        self._deferred: dict[str, bool] = {}
+        self._deferred: set[str] = set()
         self._pending: dict[str, Iterator[bytes]] = {}
         self._heap: list[tuple[bytes, str, bytes]] = []
         self._positions: dict[str, int] = {}
         self.is_single = len(patterns) == 1 and not names.is_pattern(patterns[0])
-        self._join_new(late=False)
+        self._join_new()
 
     @property
     def missing(self) -> list[str]:
@@ -112,7 +116,7 @@ class Feed:
         """Wait until there may be more to read, at most so many seconds; say whether there may be."""
         if self._watch is None:  # what came before there was a watch has yet to be read
             self._watch = self._store.watch(self._sources, self._wake, new_topics=self._awaits_topics())
-            self._join_new(late=True)
+            self._join_new()
             return True
         if self._has_changed and self._look_around():
             return True
@@ -131,7 +135,7 @@ class Feed:
                 raise NotFoundError(topic, "the topic was removed")
         known = len(self._sources)
         if self._awaits_topics():
-            self._join_new(late=True)
+            self._join_new()
         return len(self._sources) > known
 
     def _try_deferred(self, timeout: float | None) -> bool:
@@ -144,8 +148,8 @@ class Feed:
                 self._has_changed = True
                 return True
             known = len(self._sources)
-            for topic, late in list(self._deferred.items()):
-                self._join(topic, late)
+            for topic in list(self._deferred):
+                self._join(topic)
             if len(self._sources) > known:
                 return True
             if not self._deferred or left <= 0:
@@ -160,25 +164,25 @@ class Feed:
     def _awaits_topics(self) -> bool:
         return bool(self.missing) or any(map(names.is_pattern, self._patterns))
 
-    def _join_new(self, late: bool) -> None:
+    def _join_new(self) -> None:
         for topic in naming.named(self._store, self._patterns):
             if topic not in self._sources and topic not in self._deferred:
                 if self._watch is not None:
                     self._watch.add(topic)
-                self._join(topic, late)
+                self._join(topic)
 
-    def _join(self, topic: str, late: bool) -> None:
+    def _join(self, topic: str) -> None:
         try:
-            source = self._begin(topic, late)
+            source = self._begin(topic, topic not in self._there)
         except NotFoundError:
             if topic in self._patterns:
                 raise
             return  # it is being made, or was removed, in this moment: the next look tells
         if source is None:
-            self._deferred[topic] = late
+            self._deferred.add(topic)
         else:
             self._sources[topic] = source
-            self._deferred.pop(topic, None)
+            self._deferred.discard(topic)
 
     def _refill(self, topic: str) -> None:
         lines = self._sources[topic].read()

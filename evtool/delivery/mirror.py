@@ -17,7 +17,7 @@ from evtool.stores.moved import Moved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Protocol
 
     from evtool.stores.protocol import Group, Store, Watch
@@ -56,7 +56,8 @@ _STANDBY_SECONDS, _LOOK_SECONDS, _SYNC_SECONDS = 0.1, 1.0, 1.0
 class Mirror:
     """Copies topics from one store to another: all that there is or, if it follows, what comes too.
 
-    patterns: topics and globs. group: as which the source is read. start: where a new one begins.
+    patterns: topics and globs. there: those that there were at the start; others are copied from their beginning.
+    group: as which the source is read. start: where a new one begins.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Mirror:
         source: Store,
         destination: Store,
         patterns: list[str],
+        there: Iterable[str],
         group: str,
         start: Where,
         stop: Stop,
@@ -88,6 +90,7 @@ class Mirror:
             command="mirror",
         )
         self._patterns = patterns
+        self._there = set(there)
         self._stop = stop
         self._watch: Watch | None = None
         self._has_changed = False
@@ -101,7 +104,7 @@ class Mirror:
         What is wrong with one topic does not keep the others back; it is in the `error` of its lane.
         """
         try:
-            self._join_new(late=False)
+            self._join_new()
             if self.follow:
                 self._run_on()
             else:
@@ -130,6 +133,7 @@ class Mirror:
         """Copy what there is and what comes."""
         new_topics = any(map(names.is_pattern, self._patterns)) or len(self.lanes) < len(self._patterns)
         self._watch = self.source.watch(self.lanes, self._stop.fd, new_topics=new_topics)
+        self._has_changed = True  # topics may have come before it watched
         while True:
             self._stop.check()
             if not self._outage.is_due:
@@ -194,12 +198,12 @@ class Mirror:
             if lane.is_gone():
                 self._drop(lane)
         is_changed = len(self.lanes) < count
-        return (new_topics and self._join_new(late=True)) or is_changed
+        return (new_topics and self._join_new()) or is_changed
 
-    def _join_new(self, *, late: bool) -> bool:
+    def _join_new(self) -> bool:
         found = [topic for topic in naming.named(self.source, self._patterns) if topic not in self.lanes]
         for topic in found:
-            self.lanes[topic] = Lane(self, topic, late=late)
+            self.lanes[topic] = Lane(self, topic, late=topic not in self._there)
             if self._watch is not None:
                 self._watch.add(topic)
         return bool(found)
@@ -208,6 +212,7 @@ class Mirror:
         """A topic of the source is gone."""
         self.watcher.removed(lane.topic)
         del self.lanes[lane.topic]
+        self._there.discard(lane.topic)
         if self._watch is not None:  # it may be made anew
             self._watch = self.source.watch(self.lanes, self._stop.fd, new_topics=True)
         lane.leave()

@@ -13,7 +13,7 @@ from evtool.stores.moved import Moved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from evtool.delivery.loop import Loop
     from evtool.delivery.membership import Membership
@@ -29,13 +29,15 @@ _LOOK_SECONDS, _LONGEST_LOOK = 0.03, 0.5  # while others have what we wait for, 
 class LeasedSupply:
     """Takes leases, as many as keep us busy for a moment; renews them; gives them back at the end.
 
-    patterns: the topics. seconds: how long a lease holds. tell: told what was refused.
+    patterns: the topics. there: those of them that there were at the start; others are begun with at their beginning.
+    seconds: how long a lease holds. tell: told what was refused.
     """
 
     def __init__(
         self,
         store: Store,
         patterns: list[str],
+        there: Collection[str],
         membership: Membership,
         selection: Selection,
         seconds: float,
@@ -47,6 +49,7 @@ class LeasedSupply:
         self.ticks_when_idle = True  # a member that gives no sign is given up
         self._store = store
         self._patterns = patterns
+        self._there = there
         self._is_single = len(patterns) == 1 and not names.is_pattern(patterns[0])
         self._membership = membership
         self._selection = selection
@@ -64,7 +67,7 @@ class LeasedSupply:
         self._calls: list[Callable[[], None]] = []
         self._loop: Loop | None = None
         self._has_moved = False
-        self._join_new(late=False)
+        self._join_new()
 
     @property
     def is_finished(self) -> bool:
@@ -98,7 +101,7 @@ class LeasedSupply:
         self._calls.append(call)
         if self._watch is None:
             self._watch = self._store.watch(self._shares, self._wake, new_topics=True)
-            self._join_new(late=True)
+            self._join_new()
             loop.after(0, self._call)
             return
         held = sum(map(len, self._held.values()))
@@ -204,15 +207,15 @@ class LeasedSupply:
         for topic, share in self._shares.items():
             if share.is_gone():
                 raise NotFoundError(topic, "the topic was removed")
-        self._join_new(late=True)
+        self._join_new()
 
-    def _join_new(self, late: bool) -> None:
+    def _join_new(self) -> None:
         for topic in naming.named(self._store, self._patterns):
             if topic in self._shares or not self._membership.has(topic):
                 continue
             if self._watch is not None:
                 self._watch.add(topic)
-            self._shares[topic] = self._share(topic, self._membership.begin(topic, late))
+            self._shares[topic] = self._share(topic, self._membership.begin(topic, topic not in self._there))
             self._held[topic] = set()
 
     def _share(self, topic: str, position: int) -> Share:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.program import PATIENCE, Program, wait_until
-from tests.running import Running, linux
+from tests.running import Running, cpu_seconds, linux
 from tests.topics import append, numbers, stored, stored_lines
 
 if TYPE_CHECKING:
@@ -469,3 +469,21 @@ def test_a_chain_of_topics_passes_everything_on(evtool: Program) -> None:
     check_silent(drain(evtool, "topic:b"))
     check_silent(evtool("fanout", "b", "--to=topic:c", "--from=earliest", "--drain"))
     assert evtool("replay", "c", "--data").out == "1\n2\n3\n"
+
+
+@linux
+def test_one_that_was_asked_how_it_goes_is_at_rest_again(evtool: Program) -> None:
+    """It does not look around ever more often: what woke it was taken."""
+    append(evtool, "t", "1")
+    with Running(evtool, "fanout", "t", "--to", "topic:copy", "--from", "earliest") as fanout:
+        wait_until(lambda: "copy" in evtool("topics").out, "the copy")
+        fanout.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: fanout.err, "the status")
+        wait_until(lambda: _is_at_rest(fanout.process.pid), "it to be at rest")
+
+
+def _is_at_rest(pid: int) -> bool:
+    """Whether it uses less than a tenth of a processor for a moment."""
+    began, before = time.monotonic(), cpu_seconds(pid)
+    time.sleep(0.3)
+    return cpu_seconds(pid) - before < 0.1 * (time.monotonic() - began)

@@ -28,7 +28,8 @@ def run(args: Args) -> int:
     """Write a row for each key that differs, in the order in which they changed last."""
     topic = names.check_name("topic", args.topic)
     before, after = where.parse(args.before), where.parse(args.after)
-    place = reading.open_store(args, [topic], wait=False).topic(topic)
+    store, _ = reading.open_store(args, [topic], wait=False)
+    place = store.topic(topic)
     since = before.begin(place)
     until = None if after.kind == "latest" else after.begin(place)
     if until is not None and since > until:

@@ -30,10 +30,10 @@ def run(args: Args) -> int:
     if args.check:
         home.note(f"{topic}: {len(chosen)} sinks, all in order")
         return 0
-    reading.open_store(args, [topic], wait=not args.drain)
+    _, there = reading.open_store(args, [topic], wait=not args.drain)
     stop = Stop()
-    signals = Signals(reloads=args.config is not None)
     stop.listen()
+    signals = Signals(reloads=args.config is not None)
     fanout = Fanout(
         lambda: home.open_home(args, create=True),
         topic,
@@ -42,7 +42,7 @@ def run(args: Args) -> int:
         watcher=Watcher(args),
         open_at=lambda url: home.open_location(args, url, what="--to"),
     )
-    fanout.serve(chosen)
+    fanout.serve(chosen, there)
     board = Board(args, topic, fanout)
     fanout.run(lambda seconds: _turn(args, fanout, board, stop, signals, seconds))
     board.clear()
@@ -99,7 +99,8 @@ class Signals:
         self.fd, self._far_end = os.pipe()
         for fd in (self.fd, self._far_end):
             os.set_blocking(fd, False)
-        # Without this a signal that comes just before a wait would be heard only when that is over.
+        # Without this a signal that comes just before a wait would be heard only when that is over; from here on those
+        # that mean a stop are heard here too.
         signal.set_wakeup_fd(self._far_end, warn_on_full_buffer=False)
         for number in (signal.SIGHUP, signal.SIGUSR1) if reloads else (signal.SIGUSR1,):
             signal.signal(number, self._note)

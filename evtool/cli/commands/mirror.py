@@ -12,7 +12,7 @@ from evtool.delivery.rule import group_name
 from evtool.delivery.stop import Stop
 from evtool.errors import BusyError, UsageError
 from evtool.log import names
-from evtool.stores import NATS, find, shown, where
+from evtool.stores import NATS, find, naming, shown, where
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,10 @@ def run(args: Args) -> int:
     if source.name == destination.name:
         raise UsageError(args.destination, "is the store that is read")
     store = source.open(create=args.follow)
-    reading.check_there(args, store, args.topics and patterns, wait=args.follow)
+    if args.topics:
+        there = reading.check_there(args, store, patterns, wait=args.follow)
+    else:
+        there = naming.named(store, patterns)
     group = destination.group if args.name is None else names.check_name("group", args.name)
     stop = Stop()
     stop.listen()
@@ -47,7 +50,7 @@ def run(args: Args) -> int:
     far = destination.open(create=True)
     stop.on_signal[id(store)] = lambda _number, _is_first: store.hurry()
     stop.on_signal[id(far)] = lambda _number, _is_first: far.hurry()
-    mirror = Mirror(store, far, patterns, group, start, stop, board, follow=args.follow)
+    mirror = Mirror(store, far, patterns, there, group, start, stop, board, follow=args.follow)
     began = time.monotonic()
     try:
         mirror.run()

@@ -31,12 +31,12 @@ def run(args: Args) -> int:
         from evtool.delivery.pace import Pace
 
         deliver = Pace(args.speed, reading.seconds(args.max_gap), output.deliver).deliver
-    store = reading.open_store(args, patterns, wait=args.follow)
+    store, there = reading.open_store(args, patterns, wait=args.follow)
     if args.follow:
         store.persist()
     selection = reading.selection(args)
     span = reading.Span(store, start, until)
-    feed = reading.feed(store, patterns, span, follow=args.follow)
+    feed = reading.feed(store, patterns, there, span, follow=args.follow)
     nobody_looks = output.is_verbatim and selection.is_everything and count is None and args.speed is None
     if feed.is_single and feed.sources and nobody_looks:
         _send(feed, span)

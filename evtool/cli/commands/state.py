@@ -17,7 +17,7 @@ def run(args: Args) -> int:
     topic = names.check_name("topic", args.topic)
     until = where.parse(args.at)
     output = Output(args)
-    store = reading.open_store(args, [topic], wait=False)
+    store, _ = reading.open_store(args, [topic], wait=False)
     end = None if until.kind == "latest" else until.begin(store.topic(topic))
     if args.key is None:
         for lines in store.topic(topic).newest_of_each(end):

@@ -37,6 +37,7 @@ class Subscription:
         self.stop = Stop()
         self.count = reading.check_count(args.count)
         self.patterns = reading.check_patterns(args.topics)
+        self.there: list[str] = []  # of the topics, once the store is open
         self.start = None if args.from_ is None else where.parse(args.from_)
         self.timeout = reading.seconds(args.timeout)
         self.selection = reading.selection(args)
@@ -54,14 +55,14 @@ class Subscription:
 
     def run(self) -> int:
         """Consume, and begin again where a seek has moved the group in the meantime."""
-        store = reading.open_store(self.args, self.patterns, wait=not self.args.drain)
+        store, self.there = reading.open_store(self.args, self.patterns, wait=not self.args.drain)
         if not self.args.drain:
             store.persist()
         self.stop.listen()
         self.stop.on_signal[id(store)] = lambda _number, _is_first: store.hurry()
         if self.args.group is None:
             span = reading.Span(store, self.start or where.LATEST)
-            return self._consume(store, Feed(store, self.patterns, span.source, self.stop.fd), None)
+            return self._consume(store, Feed(store, self.patterns, self.there, span.source, self.stop.fd), None)
         return self._consume_as_group(store)
 
     def _consume_as_group(self, store: Store) -> int:
@@ -74,7 +75,7 @@ class Subscription:
                 try:
                     if self.args.share:
                         return self.handlers.share(store, membership, self)
-                    feed = Feed(store, self.patterns, membership.join, self.stop.fd)
+                    feed = Feed(store, self.patterns, self.there, membership.join, self.stop.fd)
                     return self._consume(store, feed, membership)
                 except Moved:
                     home.note(f"group {self.args.group} was moved by a seek; going on where it is now")

@@ -23,11 +23,11 @@ def run(args: Args) -> int:
     timeout = reading.seconds(args.timeout)
     patterns = reading.check_patterns(args.topics)
     output = Output(args)
-    store = reading.open_store(args, patterns, wait=args.follow)
+    store, there = reading.open_store(args, patterns, wait=args.follow)
     selection = reading.selection(args)
     start = Where("back", count) if selection.is_everything or count == 0 else EARLIEST
-    feed = reading.feed(store, patterns, reading.Span(store, start), follow=args.follow)
-    newest = _newest(feed, selection.apply, count)
+    feed = reading.feed(store, patterns, there, reading.Span(store, start), follow=args.follow)
+    newest = _newest(feed, selection.apply, count) if there else b""  # of what comes from now on nothing is left out
     if newest:
         output.deliver(newest, lambda _: None)
     if args.follow:
