@@ -12,7 +12,8 @@ from evtool.errors import BusyError, NotFoundError
 from evtool.log.ranges import Ranges
 from evtool.stores.moved import Moved
 from evtool.stores.nats.deputy import NatsDeputy
-from evtool.stores.nats.group import NatsGroup
+from evtool.stores.nats.group import ALONE, SHARED, NatsGroup
+from evtool.stores.nats.reader import NatsReader
 from evtool.stores.nats.register import Record, Register
 from evtool.stores.nats.survey import Survey, survey
 from tests.nats.consuming import (
@@ -319,8 +320,30 @@ def test_there_must_be_a_group(two: list[Client]) -> None:
     assert one.topic.groups() == []
     group = NatsGroup(one.connection, "nothing", "g")
     assert group.try_acquire()
-    with pytest.raises(NotFoundError, match="no such topic"):
+    with pytest.raises(NotFoundError, match="the topic was removed"):
         group.join(0)
+
+
+@pytest.mark.parametrize("mode", [ALONE, SHARED])
+def test_whatever_is_asked_of_a_topic_that_was_removed_says_so(two: list[Client], server: Server, mode: str) -> None:
+    """Not that there is no such topic, which who has consumed it would not believe."""
+    one, _ = two
+    one.append(5)
+    group = one.group(mode)
+    group.join(0)
+    reader = NatsReader(one.connection, "t", 0, lambda *_: None)
+    assert reader.read()
+    with server.wire() as wire:
+        wire.api("STREAM.DELETE.evtool_t")
+    acts: list[Callable[[], object]] = [
+        group.first_sequence,
+        lambda: group.join(0),
+        lambda: one.connection.run(group.consumer.info()),
+        lambda: reader._tell_of_gaps([9]),
+    ]
+    for act in acts:
+        with pytest.raises(NotFoundError, match="the topic was removed"):
+            act()
 
 
 def test_a_group_in_use_is_removed_by_force_only(two: list[Client]) -> None:

@@ -254,10 +254,7 @@ class NatsGroup:
         if notice == SEIZED:
             hint = "this one gave no sign of life for too long; what it had comes again, over there"
             raise BusyError(what, "another process consumes for the group by now", hint=hint)
-        try:
-            self.connection.run(survey(self.connection, self.topic, self.name))
-        except NotFoundError:
-            raise NotFoundError(self.topic, "the topic was removed") from None
+        self.connection.run(survey(self.connection, self.topic, self.name))  # the topic may have been
         raise NotFoundError(what, "the group was removed")
 
     # For its reader and its share
@@ -268,6 +265,13 @@ class NatsGroup:
             return bool(stream.info(self.connection, self.topic)["created"] != self.born)
         except NotFoundError:
             return True
+
+    def first_sequence(self) -> int:
+        """The first that the stream has. Raises NotFoundError if the topic was removed."""
+        try:
+            return int(stream.info(self.connection, self.topic)["state"]["first_seq"])
+        except NotFoundError:
+            raise NotFoundError(self.topic, "the topic was removed") from None
 
     def follow_removal(self, *, is_gone: bool) -> None:
         """The consumer is not there: raise NotFoundError if topic or group are not, else Moved, to make it anew.

@@ -144,7 +144,10 @@ class NatsReader:
         """If sequences before some of these are not there, tell which ones limits or a trim have taken."""
         if self._on_missed is None or sequences[-1] - self.next_offset == len(sequences):
             return
-        first = stream.info(self._connection, self._topic)["state"]["first_seq"]
+        try:
+            first = stream.info(self._connection, self._topic)["state"]["first_seq"]
+        except NotFoundError:
+            raise self._removed() from None
         for low, high in removed(sequences, self.next_offset, first):
             self._on_missed(low, high)
 

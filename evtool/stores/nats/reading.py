@@ -12,7 +12,6 @@ import time
 from evtool.errors import StorageError
 from evtool.log import files, line
 from evtool.log.offsets import MANUAL
-from evtool.stores.nats import stream
 from evtool.stores.nats.block import Block, end_before, removed
 from evtool.stores.nats.message import place_of
 from evtool.stores.nats.pull import DELETED, REFUSED, Pull
@@ -168,13 +167,13 @@ class GroupReader:
 
     def _tell_of_gaps(self, sequences: list[int]) -> None:
         """Some sequences before these are not there: tell which ones limits or a trim have taken."""
-        first = stream.info(self._group.connection, self._group.topic)["state"]["first_seq"]
+        first = self._group.first_sequence()
         for low, high in removed(sequences, self.next_offset, first):
             self._tell_missed(low, high)
 
     def _skip_removed(self) -> None:
         """There is nothing left: what there was is handled, or was removed."""
-        first = stream.info(self._group.connection, self._group.topic)["state"]["first_seq"] - 1
+        first = self._group.first_sequence() - 1
         if first > self.next_offset:
             self._tell_missed(self.next_offset, first - 1)
             self.next_offset = first

@@ -15,7 +15,7 @@ from nats import errors
 from evtool.errors import StorageError
 from evtool.log import line
 from evtool.log.ranges import Ranges
-from evtool.stores.nats import claim, stream
+from evtool.stores.nats import claim
 from evtool.stores.nats.block import Block
 from evtool.stores.nats.held import say_in_progress
 from evtool.stores.nats.pull import DELETED, REFUSED, Pull
@@ -71,7 +71,7 @@ class NatsShare:
         self._pull = Pull(self._connection, group.consumer.stream, group.consumer.name, on_demand=True)
         info = self._info()
         self._connection.run(group.consumer.let_wait(seconds, info))
-        first = self._first_sequence()
+        first = self.group.first_sequence()
         if offset + 1 < first and info.floor < first:
             self._tell_missed(offset, first - 2)
         self._pull.start()
@@ -199,7 +199,7 @@ class NatsShare:
         """
         for sequence, count in sorted(zip(block.stream_seqs, block.consumer_seqs, strict=True)):
             if sequence - self._reached > max(1, count - self._reached_count) and self._reached:
-                first = self._first_sequence()
+                first = self.group.first_sequence()
                 if self._reached + 1 < first:
                     self._tell_missed(self._reached, min(sequence, first) - 2)
             if sequence > self._reached:
@@ -215,9 +215,6 @@ class NatsShare:
     def _tell_missed(self, first: int, last: int) -> None:
         for low, high in self.group.unhandled(first, last):
             self._on_missed(low, high)
-
-    def _first_sequence(self) -> int:
-        return int(stream.info(self._connection, self.group.topic)["state"]["first_seq"])
 
     def _has(self, offset: int, now: float) -> bool:
         return self._until.get(offset, float("-inf")) >= now or offset in self._again

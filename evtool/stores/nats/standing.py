@@ -46,7 +46,10 @@ def remove(connection: Connection, topic: str, group: str, *, force: bool) -> No
 
 async def existing(connection: Connection, topic: str, group: str) -> Survey:
     """Where a group stands. Raises NotFoundError if there is no such topic or group."""
-    found = await survey(connection, topic, group)
+    try:
+        found = await survey(connection, topic, group)
+    except NotFoundError:
+        raise NotFoundError(topic, "no such topic") from None
     if not found.exists:
         raise NotFoundError(group, f"no such group of topic {topic}")
     return found

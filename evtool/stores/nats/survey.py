@@ -97,12 +97,12 @@ def _of_another_topic(record: Record) -> Record:
 
 
 async def survey(connection: Connection, topic: str, group: str) -> Survey:
-    """Where a group stands. Raises NotFoundError if there is no such topic."""
+    """Where a group stands. Raises NotFoundError, for who consumes for it, if the topic is not there any more."""
     stream_of, info_of = _stream(connection, topic), Durable(connection, topic, group).info()
     try:
         found, read, info = await asyncio.gather(stream_of, Register(connection).read(topic, group), info_of)
     except NotFoundError:
-        raise NotFoundError(topic, "no such topic") from None
+        raise NotFoundError(topic, "the topic was removed") from None
     return Survey(read[0], info, found)
 
 
