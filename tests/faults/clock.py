@@ -1,9 +1,12 @@
-"""Means of fault: a clock that is wrong, for one run of the real program (libfaketime)."""
+"""Means of fault: a clock that is wrong, for one run of the real program (libfaketime).
+
+The library is loaded without the program `faketime`, which fails if one with its process id was killed before.
+"""
 
 from __future__ import annotations
 
-import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,7 +15,18 @@ from tests.program import Program
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-needed = pytest.mark.skipif(shutil.which("faketime") is None, reason="faketime is not installed")
+_LIBRARIES = [
+    path
+    for directory in ("/usr/lib", "/usr/lib64", "/usr/local/lib")
+    for pattern in ("faketime", "*/faketime")
+    for path in Path(directory).glob(f"{pattern}/libfaketimeMT.so.1")
+]
+needed = pytest.mark.skipif(not _LIBRARIES, reason="libfaketime is not installed")
+
+
+def faked(**settings: str) -> dict[str, str]:
+    """What to put into the environment of a process for another clock; `FAKETIME` and others as the library has them."""
+    return {"LD_PRELOAD": str(_LIBRARIES[0]), **settings}
 
 
 class Clocked(Program):
@@ -24,4 +38,7 @@ class Clocked(Program):
         self._wrong = wrong
 
     def command(self, *arguments: str | bytes) -> list[str | bytes]:
-        return ["faketime", "-f", self._wrong, *self._command(*arguments)]
+        return self._command(*arguments)
+
+    def environment(self, options: dict[str, Any]) -> dict[str, str]:
+        return {**super().environment(options), **faked(FAKETIME=self._wrong)}

@@ -11,28 +11,23 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.faults import clock
 from tests.nats.program import NatsProgram
 from tests.program import wait_until
 from tests.running import Running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.nats.server import Server
 
-LIBRARIES = [
-    path
-    for directory in ("/usr/lib", "/usr/lib64", "/usr/local/lib")
-    for pattern in ("faketime", "*/faketime")
-    for path in Path(directory).glob(f"{pattern}/libfaketimeMT.so.1")
-]
 HOUR = 3600
-pytestmark = pytest.mark.skipif(not LIBRARIES, reason="libfaketime is not installed")
+pytestmark = clock.needed
 
 
 class Skewed(NatsProgram):
@@ -44,12 +39,12 @@ class Skewed(NatsProgram):
 
     def environment(self, options: dict[str, Any]) -> dict[str, str]:
         """The environment of a run."""
-        fake = {"LD_PRELOAD": str(LIBRARIES[0]), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         if isinstance(self._by, int):
-            clock = {"FAKETIME": f"{self._by:+}s"}
+            fake = clock.faked(FAKETIME=f"{self._by:+}s")
         else:
-            clock = {"FAKETIME_TIMESTAMP_FILE": str(self._by), "FAKETIME_NO_CACHE": "1"}
-        return {**super().environment({}), **fake, **clock, **options.pop("env", {})}
+            fake = clock.faked(FAKETIME_TIMESTAMP_FILE=str(self._by), FAKETIME_NO_CACHE="1")
+        fake["FAKETIME_DONT_FAKE_MONOTONIC"] = "1"
+        return {**super().environment({}), **fake, **options.pop("env", {})}
 
 
 @pytest.fixture
