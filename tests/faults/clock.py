@@ -25,7 +25,7 @@ needed = pytest.mark.skipif(not _LIBRARIES, reason="libfaketime is not installed
 
 
 def faked(**settings: str) -> dict[str, str]:
-    """What gives a process another clock if it is in its environment. settings: `FAKETIME` and others of the library."""
+    """What gives a process another clock, as its environment. settings: `FAKETIME` and others of the library."""
     return {"LD_PRELOAD": str(_LIBRARIES[0]), **settings}
 
 
