@@ -41,9 +41,9 @@ def at_end(call: Callable[[], None]) -> None:
 
 
 def interruption() -> int:
-    """A descriptor that can be read once Ctrl-C was pressed, for a wait that is else to hear of it only at its end:
+    """A descriptor that can be read once Ctrl-C was pressed, to be waited for beside what a wait is for.
 
-    Python calls handlers of signals between its own steps, and one that comes just before a wait finds it begun.
+    Without it one that comes just before the wait is heard only at its end, as Python calls handlers between its steps.
     """
     near, far = os.pipe()
     os.set_blocking(far, False)

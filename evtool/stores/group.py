@@ -184,11 +184,11 @@ class FileGroup:
     def check_place(self, log: offsets.Commits) -> None:
         """Raise Moved if somebody has moved the group since we joined or were told, NotFoundError if it was removed."""
         if log.committed is None:
-            if self._is_known and self._directory.is_gone():
+            if not self._is_known:
+                return
+            if self._directory.is_gone():
                 raise NotFoundError(self.topic, "the topic was removed")
-            if self._is_known:
-                raise NotFoundError(f"{self.topic}, group {self.name}", "the group was removed")
-            return
+            raise NotFoundError(f"{self.topic}, group {self.name}", "the group was removed")
         self._is_known = True
         if log.state.seeks != self._seeks:
             self._seeks = log.state.seeks

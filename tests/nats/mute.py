@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
+from typing import TYPE_CHECKING
+
+from tests.nats.listener import Listener
+
+if TYPE_CHECKING:
+    import socket
 
 _INFO = {
     "server_id": "mute",
@@ -16,39 +21,21 @@ _INFO = {
 }
 
 
-class Mute:
+class Mute(Listener):
     """Listens for as long as it is used in a `with`. asked: set once somebody has asked for something."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
         self._clients: list[socket.socket] = []
-        self._server = threading.Thread(target=self._serve, daemon=True)
-        self._server.start()
+        super().__init__()
 
-    def __enter__(self) -> Mute:
-        return self
+    def cut(self) -> None:
+        while self._clients:
+            self._clients.pop().close()
 
-    def __exit__(self, *error: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._server.join()
-        self._listener.close()
-        for client in self._clients:
-            client.close()
-
-    @property
-    def url(self) -> str:
-        """Where clients find it."""
-        return f"nats://127.0.0.1:{self._listener.getsockname()[1]}"
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self._clients.append(client)
-            threading.Thread(target=self._hear, args=(client,), daemon=True).start()
+    def _take(self, client: socket.socket) -> None:
+        self._clients.append(client)
+        threading.Thread(target=self._hear, args=(client,), daemon=True).start()
 
     def _hear(self, client: socket.socket) -> None:
         try:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from types import TracebackType
+from tests.nats.listener import Listener
 
 _CHUNK = 1 << 16
 
 
-class Proxy:
+class Proxy(Listener):
     """Passes connections on to a port of this machine, for as long as it is used in a `with`.
 
     count: how many there have been.
@@ -20,25 +18,9 @@ class Proxy:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
         self._pairs: list[_Pair] = []
         self.count = 0
-        self._server = threading.Thread(target=self._serve, daemon=True)
-        self._server.start()
-
-    def __enter__(self) -> Proxy:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._server.join()
-        self._listener.close()
-        self.cut()
-
-    @property
-    def url(self) -> str:
-        """Where clients find it."""
-        return f"nats://127.0.0.1:{self._listener.getsockname()[1]}"
+        super().__init__()
 
     def swallow(self) -> None:
         """From now on, let nothing that the server says come through on the connections that there are."""
@@ -50,19 +32,14 @@ class Proxy:
         while self._pairs:
             self._pairs.pop().close()
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                server = socket.create_connection(("127.0.0.1", self._port), 5)
-            except OSError:
-                client.close()
-                continue
-            self.count += 1
-            self._pairs.append(_Pair(client, server))
+    def _take(self, client: socket.socket) -> None:
+        try:
+            server = socket.create_connection(("127.0.0.1", self._port), 5)
+        except OSError:
+            client.close()
+            return
+        self.count += 1
+        self._pairs.append(_Pair(client, server))
 
 
 class _Pair:

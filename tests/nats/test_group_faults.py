@@ -52,6 +52,16 @@ def started_after(server: Server, seconds: float) -> Iterator[None]:
         thread.join()
 
 
+def handle_all(client: Client, count: int) -> None:
+    """Append so many events, and have them handled by the group."""
+    client.append(count)
+    group, reader = client.consume()
+    read_all(reader)
+    group.commit(count)
+    group.sync()
+    group.release()
+
+
 # What is gone
 
 
@@ -163,12 +173,7 @@ def test_a_gap_that_nobody_trimmed_is_no_loss(two: list[Client], server: Server)
 def test_a_log_that_lost_its_end_is_noticed(two: list[Client]) -> None:
     """If there is less than the group has handled, or something else in its place, it does not go on as before."""
     one, other = two
-    one.append(10)
-    group, reader = one.consume()
-    read_all(reader)
-    group.commit(10)
-    group.sync()
-    group.release()
+    handle_all(one, 10)
 
     def forge(change: Callable[[Record], None]) -> None:
         def apply(record: Record) -> bool:
@@ -208,12 +213,7 @@ def test_a_server_that_leads_since_a_moment_ago_is_asked_again(
 ) -> None:
     """A stream that ends before what is committed only in some answers was not put back; control: it ends there."""
     one, _ = two
-    one.append(10)
-    group, reader = one.consume()
-    read_all(reader)
-    group.commit(10)
-    group.sync()
-    group.release()
+    handle_all(one, 10)
     monkeypatch.setattr(survey, "_LOOK_SECONDS", 0.0)
     api, left = one.connection.api, stale
 
